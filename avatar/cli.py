@@ -1,0 +1,276 @@
+"""The command line: parses, builds, calls, saves; every decision is made below it.
+
+Results (the path of the video, the table of presets) go to stdout; progress and errors go to stderr. Exit codes:
+0 done, 1 failed, 2 wrong usage or an input that cannot be used, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from avatar import __version__
+from avatar.errors import AvatarError, MissingDependencyError, OutputError
+from avatar.presets import PRESETS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from avatar.types import BBox
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+# Debian's names of the packages that hold the libraries which opencv's and mediapipe's wheels leave to the system
+_LIBRARY_PACKAGES = {
+    "libGL.so.1": "libgl1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libEGL.so.1": "libegl1",
+    "libGLESv2.so.2": "libgles2",
+    "libportaudio.so.2": "libportaudio2",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: the arguments after the program's name; None takes them from `sys.argv`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: from argparse: code 0 after --help and --version, 2 after wrong usage.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED, args.debug)
+    except AvatarError as err:
+        return _fail(f"error: {err}", err.exit_code, args.debug)
+    except ImportError as err:
+        missing = _missing_dependency(err)
+        return _fail(f"error: {missing}", missing.exit_code, args.debug)
+    except OSError as err:
+        failure = _output_error(err)
+        return _fail(f"error: {failure}", failure.exit_code, args.debug)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands; `docs/cli.md` is generated from it."""
+    parser = argparse.ArgumentParser(
+        prog="avatar",
+        description="A portrait and a voice go in; a video of that person saying it comes out.",
+        formatter_class=_help_formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"avatar {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_animate(commands)
+    _add_presets(commands)
+    return parser
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, width=100, max_help_position=30)  # one width, so docs are stable
+
+
+def _add_animate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "animate",
+        help="make a video of the person in PORTRAIT saying SPEECH",
+        description="Makes a video of the person in PORTRAIT saying SPEECH, and prints the video's path.",
+        epilog="example: avatar animate me.jpg hello.wav -o hello.mp4 --emotion happy:0.6 --seed 7",
+        formatter_class=_help_formatter,
+    )
+    parser.add_argument("portrait", type=Path, metavar="PORTRAIT", help="a picture with a face: jpg, png, webp …")
+    parser.add_argument(
+        "speech", type=Path, metavar="SPEECH", help="sound, or a video with sound: wav, mp3, m4a, mp4 …"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.mp4 if it exists")
+    parser.add_argument(
+        "--preset",
+        default="embedded",
+        metavar="NAME",
+        help="a preset, or a folder with a saved pipeline (default: embedded)",
+    )
+    parser.add_argument(
+        "--emotion",
+        default="neutral",
+        metavar="E",
+        help="a label (happy), a label with its strength (happy:0.6), a picture of an expression, "
+        "or auto: taken from the voice (default: neutral)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same video (default: 0)")
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="the video's longer side in pixels (default: the picture's own)"
+    )
+    parser.add_argument(
+        "--face",
+        type=_face_choice,
+        metavar="FACE",
+        help="who speaks, if there are several: a number or a box L,T,R,B in px",
+    )
+    parser.add_argument(
+        "--speaker",
+        dest="speakers",
+        type=_speaker,
+        action="append",
+        default=[],
+        metavar="FACE=SPEECH",
+        help="one more person with their own sound, at the same time; may be given several times",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the preset's)")
+    parser.add_argument(
+        "--guidance", type=float, metavar="X", help="guidance scale for the speech (default: the preset's)"
+    )
+    parser.add_argument(
+        "--head-motion", type=float, default=1.0, metavar="X", help="0 keeps the head still, 1 is natural (default: 1)"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
+    parser.set_defaults(run=_animate)
+
+
+def _add_presets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "presets",
+        help="list the models",
+        description="Lists the models that --preset takes.",
+        formatter_class=_help_formatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
+    parser.set_defaults(run=_presets)
+
+
+def _animate(args: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run cleans up as an interrupted one does
+    if not args.debug:
+        _quieten_libraries()
+    from avatar.media import check_output, write_video
+
+    check_output(args.output, overwrite=args.overwrite)
+    from avatar.pipeline import AvatarPipeline
+
+    pipe = AvatarPipeline.from_pretrained(args.preset)
+    stream = pipe.stream(
+        portrait=args.portrait,
+        speech=args.speech,
+        emotion=args.emotion,
+        seed=args.seed,
+        size_px=args.size,
+        face=args.face,
+        speakers=args.speakers,
+        num_inference_steps=args.steps,
+        guidance_scale=args.guidance,
+        head_motion=args.head_motion,
+    )
+    blocks = _with_progress(stream, stream.shape.num_frames, stream.shape.fps, sys.stderr)
+    path = write_video(args.output, blocks, fps=stream.shape.fps, speech=stream.speech, overwrite=args.overwrite)
+    print(path)
+
+
+def _presets(args: argparse.Namespace) -> None:
+    heads = ("preset", "backbone", "codec", "parameters", "weights", "runs on")
+    rows = [heads] + [(p.name, p.backbone, p.codec, p.parameters, p.weights, p.runs_on) for p in PRESETS.values()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _face_choice(text: str) -> int | BBox:
+    """`"2"` or `"left,top,right,bottom"`."""
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a face's number nor a box L,T,R,B in pixels") from err
+    if right <= left or bottom <= top:
+        raise argparse.ArgumentTypeError(f"the box {text!r} is empty: it is left,top,right,bottom in pixels")
+    from avatar.types import BBox
+
+    return BBox(left, top, right, bottom)
+
+
+def _speaker(text: str) -> tuple[int | BBox, Path]:
+    """`"FACE=SPEECH"`."""
+    face, equals, speech = text.partition("=")
+    if not (equals and speech):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FACE=SPEECH, as in 2=her.wav or 40,30,210,250=her.wav")
+    return _face_choice(face), Path(speech)
+
+
+def _with_progress(blocks: Iterable[np.ndarray], num_frames: int, fps: float, err: TextIO) -> Iterator[np.ndarray]:
+    """Passes the blocks on; shows a bar with the time left on a terminal, a line per quarter elsewhere."""
+    if err.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=num_frames, unit="frame", file=err, dynamic_ncols=True) as bar:
+            for block in blocks:
+                yield block
+                bar.update(len(block))
+        return
+    print(f"avatar: {num_frames} frames to make ({num_frames / fps:.1f} s of video)", file=err)
+    done = quarters = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        if done * 4 // num_frames > quarters:
+            quarters = done * 4 // num_frames
+            print(f"avatar: {done} of {num_frames} frames", file=err)
+
+
+def _quieten_libraries() -> None:
+    """Keeps the chatter of the libraries below off stderr, which is for progress and errors."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+
+
+def _missing_dependency(err: ImportError) -> MissingDependencyError:
+    """What to install, from what the failed import said."""
+    library = re.search(r"(\S+?\.so[.\d]*): cannot open shared object file", str(err))
+    if library:
+        package = _LIBRARY_PACKAGES.get(library[1])
+        hint = (
+            f"install it, on Debian or Ubuntu: apt-get install {package}"
+            if package
+            else "install the package that has it"
+        )
+        return MissingDependencyError(f"the system library {library[1]} is missing; {hint}")
+    if isinstance(err, ModuleNotFoundError):
+        return MissingDependencyError(
+            f"the Python package {err.name!r} is not installed; pip install it, or run make again"
+        )
+    return MissingDependencyError(str(err))
+
+
+def _output_error(err: OSError) -> OutputError:
+    """The system's own words, with what to do where it is known."""
+    where = f"{err.filename}: " if err.filename else ""
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"{where}the disk is full; free some space, or write elsewhere with -o")
+    return OutputError(f"{where}{err.strerror or err}")
+
+
+def _fail(message: str, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"avatar: {message}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
