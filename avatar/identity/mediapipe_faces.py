@@ -1,0 +1,382 @@
+"""Finds faces, tracks one through a video, and separates person from background, with MediaPipe 0.10.21.
+
+The only module that imports mediapipe. A coarse detector proposes boxes (on the whole picture, then on overlapping
+tiles), and the attention mesh (Grishchenko et al. 2020, "Attention Mesh") looks at each box more than once; a face is
+what both agree on. The models come with the package: nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+
+from avatar import face_mesh
+from avatar.errors import MissingDependencyError, NoFaceError
+from avatar.identity.crop import SquareCrop, landmark_box
+from avatar.identity.plausibility import MeshEvidence, is_plausible, mesh_residual
+from avatar.identity.quiet import quiet_native_log
+from avatar.types import BBox, Face
+
+MESH_INPUT_PX = 192  # what the mesh network sees
+DETECTOR_INPUT_PX = 256  # long side handed to the detectors, which see 128 and 192
+MIN_DETECTION_SCORE = 0.4
+TRACKING_PRESENCE = 0.5  # MediaPipe's own threshold
+TILE_SIDES = (1.0, 0.5, 0.25, 0.125)  # parts of the picture's long side; each level only if needed
+MIN_TILE_PX = 96
+MAX_CANDIDATES = 24
+
+_MESH_GRAPH = """
+input_stream: "image"
+input_stream: "roi"
+output_stream: "landmarks"
+output_stream: "facelandmarkcpu__face_presence_score"
+node {
+  calculator: "ConstantSidePacketCalculator"
+  output_side_packet: "PACKET:with_attention"
+  options { [mediapipe.ConstantSidePacketCalculatorOptions.ext] { packet { bool_value: true } } }
+}
+node {
+  calculator: "FaceLandmarkCpu"
+  input_stream: "IMAGE:image"
+  input_stream: "ROI:roi"
+  input_side_packet: "WITH_ATTENTION:with_attention"
+  output_stream: "LANDMARKS:landmarks"
+}
+"""
+_PRESENCE_STREAM = "facelandmarkcpu__face_presence_score"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that may hold a face, with all that was measured there.
+
+    Attributes:
+        face: what the mesh makes of it.
+        score: the detector's, in [0, 1].
+        evidence: what the mesh says; `is_plausible(evidence)` decides.
+    """
+
+    face: Face
+    score: float
+    evidence: MeshEvidence
+
+
+@dataclass(frozen=True)
+class _Detection:
+    box: BBox
+    angle_rad: float
+    score: float
+
+
+class MediaPipeFaces:
+    """A `FaceDetector`: whole pictures in, faces with 478 points out. Not for use from two threads at once."""
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """All faces that pass the plausibility test, largest first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, any size.
+
+        Returns:
+            Faces in px of this picture (0 is the picture's edge, so pixel i covers [i, i + 1]).
+
+        Raises:
+            MissingDependencyError: mediapipe or a system library it needs is absent.
+        """
+        return [candidate.face for candidate in self.candidates(image) if is_plausible(candidate.evidence)]
+
+    def candidates(self, image: np.ndarray) -> list[Candidate]:
+        """Every place that looked like a face, largest first, refused ones too.
+
+        Finer tiles are searched only while nothing plausible has been found; if nothing is found upright, the
+        picture is also searched turned by 90, 270 and 180 degrees (the face then has that roll).
+        """
+        found: list[Candidate] = []
+        for part in TILE_SIDES:
+            found = self._merge(found, self._inspect(image, self._propose(image, part)))
+            if part <= TILE_SIDES[1] and any(is_plausible(c.evidence) for c in found):
+                return found
+        for quarter_turns in (1, 3, 2):
+            proposals = self._propose_turned(image, quarter_turns)
+            found = self._merge(found, self._inspect(image, proposals))
+            if any(is_plausible(c.evidence) for c in found):
+                break
+        return found
+
+    def track(self, frames: Iterable[np.ndarray], start: BBox | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Follows one face through a video.
+
+        Args:
+            frames: pictures (H, W, 3) uint8 RGB of one size.
+            start: the box of the face to follow in the first frame; None takes the largest.
+
+        Returns:
+            landmarks (T, 478, 3) float32, px, and found (T,) bool. Where the face is lost the landmarks are zero.
+
+        Raises:
+            NoFaceError: there is no frame at all.
+        """
+        results = list(self.iter_track(frames, start))
+        if not results:
+            raise NoFaceError("the video holds no frame")
+        empty = np.zeros((face_mesh.NUM_POINTS, 3), np.float32)
+        landmarks = np.stack([empty if points is None else points for points in results])
+        return landmarks, np.array([points is not None for points in results])
+
+    def iter_track(self, frames: Iterable[np.ndarray], start: BBox | None = None) -> Iterator[np.ndarray | None]:
+        """As `track`, one frame at a time: (478, 3) or None."""
+        last: np.ndarray | None = None
+        for frame in frames:
+            points = None
+            if last is not None:
+                points, presence = self._mesh(frame, SquareCrop.around_landmarks(last))
+                if presence < TRACKING_PRESENCE or not _same_place(points, last):
+                    points = None
+            if points is None:
+                points = self._find_again(frame, start if last is None else landmark_box(last))
+            if points is not None:
+                last = points
+            yield points
+
+    def person_mask(self, image: np.ndarray) -> np.ndarray:
+        """How surely each pixel belongs to a person.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H, W) float32 in [0, 1]: MediaPipe's general selfie segmentation (256 px inside), smooth edges.
+        """
+        height, width = image.shape[:2]
+        small = _fit_within(image, 512)
+        with quiet_native_log():
+            mask = self._segmenter.process(np.ascontiguousarray(small)).segmentation_mask
+        return np.clip(cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+
+    # -- one face -------------------------------------------------------------------------------------------------
+
+    def _mesh(self, image: np.ndarray, crop: SquareCrop) -> tuple[np.ndarray, float]:
+        """Landmarks (478, 3) px in the square, and the presence score: 0..1, how surely it is a face."""
+        picture = crop.cut(image, MESH_INPUT_PX)
+        rect_class, solution = self._mesh_solution
+        whole = rect_class(x_center=0.5, y_center=0.5, width=1.0, height=1.0, rotation=0.0)
+        out = solution.process({"image": np.ascontiguousarray(picture), "roi": whole})
+        points = np.array([(p.x, p.y, p.z) for p in out.landmarks.landmark], np.float64)
+        return crop.to_picture(points), float(getattr(out, _PRESENCE_STREAM))
+
+    def _inspect(self, image: np.ndarray, detections: list[_Detection]) -> list[Candidate]:
+        return [self._look_closer(image, detection) for detection in detections[:MAX_CANDIDATES]]
+
+    def _look_closer(self, image: np.ndarray, detection: _Detection) -> Candidate:
+        """Runs the mesh on the box, then twice on the square about its own result, cut differently."""
+        (x, y), side = detection.box.centre, max(detection.box.width, detection.box.height)
+        first, presence_0 = self._mesh(image, SquareCrop(x, y, side * 1.6, detection.angle_rad))
+        if not _usable(first):
+            return Candidate(_face(first), detection.score, MeshEvidence(detection.score, presence_0, 9.0, 9.0))
+        second, presence_1 = self._mesh(image, SquareCrop.around_landmarks(first, 1.5))
+        third, presence_2 = self._mesh(image, SquareCrop.around_landmarks(second, 1.5))
+        wide, presence_3 = self._mesh(image, SquareCrop.around_landmarks(second, 1.9))
+        spread = np.linalg.norm((third - wide)[:, :2], axis=1).mean() / max(face_mesh.outer_eye_distance(third), 1e-6)
+        presence = min(presence_1, presence_2, presence_3)
+        evidence = MeshEvidence(detection.score, presence, mesh_residual(third), float(spread))
+        return Candidate(_face(third), detection.score, evidence)
+
+    def _find_again(self, frame: np.ndarray, near: BBox | None) -> np.ndarray | None:
+        """The face nearest to a box, or the largest."""
+        detections = self._propose(frame, TILE_SIDES[0]) or self._propose(frame, TILE_SIDES[1])
+        faces = [c.face for c in self._merge([], self._inspect(frame, detections)) if is_plausible(c.evidence)]
+        if not faces:
+            return None
+        if near is not None:
+            faces.sort(key=lambda face: math.dist(face.bbox.centre, near.centre))
+        return faces[0].landmarks
+
+    # -- whole pictures -------------------------------------------------------------------------------------------
+
+    def _propose(self, image: np.ndarray, part: float) -> list[_Detection]:
+        """Boxes from both detectors on half-overlapping tiles whose side is a part of the long side; best first."""
+        height, width = image.shape[:2]
+        side = max(height, width) * part
+        if side < MIN_TILE_PX and part < 1.0:
+            return []
+        found: list[_Detection] = []
+        for top in _tile_starts(height, side):
+            for left in _tile_starts(width, side):
+                tile = image[top : top + math.ceil(side), left : left + math.ceil(side)]
+                found += [_moved(detection, left, top) for detection in self._detect_in(tile)]
+        return _suppressed(found)
+
+    def _propose_turned(self, image: np.ndarray, quarter_turns: int) -> list[_Detection]:
+        """As `_propose` on the picture turned counter-clockwise, boxes in the picture as it is."""
+        height, width = image.shape[:2]
+        turned = np.ascontiguousarray(np.rot90(image, quarter_turns))
+        return [_turned_back(d, quarter_turns, width, height) for d in self._propose(turned, TILE_SIDES[0])]
+
+    def _detect_in(self, tile: np.ndarray) -> list[_Detection]:
+        height, width = tile.shape[:2]
+        small = np.ascontiguousarray(_fit_within(tile, DETECTOR_INPUT_PX))
+        found = []
+        for detector in self._detectors:
+            for raw in detector.process(small).detections or ():
+                box, points = raw.location_data.relative_bounding_box, raw.location_data.relative_keypoints
+                left, top = box.xmin * width, box.ymin * height
+                angle = math.atan2((points[1].y - points[0].y) * height, (points[1].x - points[0].x) * width)
+                area = BBox(left, top, left + box.width * width, top + box.height * height)
+                found.append(_Detection(area, angle, float(raw.score[0])))
+        return found
+
+    @staticmethod
+    def _merge(known: list[Candidate], new: list[Candidate]) -> list[Candidate]:
+        """One candidate for each place, the more plausible one, largest first."""
+        kept: list[Candidate] = []
+        ordered = sorted(known + new, key=lambda c: (not is_plausible(c.evidence), -c.evidence.presence))
+        for candidate in ordered:
+            if all(_overlap(candidate.face.bbox, other.face.bbox) < 0.4 for other in kept):
+                kept.append(candidate)
+        return sorted(kept, key=lambda c: -c.face.bbox.width * c.face.bbox.height)
+
+    # -- the models, loaded when first used -----------------------------------------------------------------------
+
+    @cached_property
+    def _detectors(self) -> tuple[Any, Any]:
+        solutions = _mediapipe().solutions
+        with quiet_native_log():
+            made = tuple(
+                solutions.face_detection.FaceDetection(
+                    min_detection_confidence=MIN_DETECTION_SCORE, model_selection=selection
+                )
+                for selection in (0, 1)
+            )
+            for detector in made:
+                detector.process(np.zeros((8, 8, 3), np.uint8))
+        return made[0], made[1]
+
+    @cached_property
+    def _mesh_solution(self) -> tuple[type, Any]:
+        _mediapipe()
+        from google.protobuf import text_format
+        from mediapipe.framework import calculator_pb2
+        from mediapipe.framework.formats import rect_pb2
+        from mediapipe.python.solution_base import PacketDataType, SolutionBase
+
+        graph = text_format.Parse(_MESH_GRAPH, calculator_pb2.CalculatorGraphConfig())
+        with quiet_native_log():
+            solution = SolutionBase(
+                graph_config=graph,
+                calculator_params={"facelandmarkcpu__ThresholdingCalculator.threshold": -1.0},
+                outputs=["landmarks", _PRESENCE_STREAM],
+                stream_type_hints={"roi": PacketDataType.PROTO, _PRESENCE_STREAM: PacketDataType.FLOAT},
+            )
+            whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0, rotation=0.0)
+            solution.process({"image": np.zeros((MESH_INPUT_PX, MESH_INPUT_PX, 3), np.uint8), "roi": whole})
+        return rect_pb2.NormalizedRect, solution
+
+    @cached_property
+    def _segmenter(self) -> Any:
+        with quiet_native_log():
+            return _mediapipe().solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+
+
+def _mediapipe() -> Any:
+    """The package, or an error that names what is missing.
+
+    Raises:
+        MissingDependencyError: it, or a system library that OpenCV needs, cannot be loaded.
+    """
+    with quiet_native_log():
+        try:
+            import mediapipe
+        except ImportError as err:
+            raise MissingDependencyError(_missing(err)) from err
+    if not hasattr(mediapipe, "solutions"):
+        raise MissingDependencyError(
+            f"mediapipe {mediapipe.__version__} has no face mesh in it; install the one that has: "
+            "pip install mediapipe==0.10.21"
+        )
+    return mediapipe
+
+
+def _missing(err: ImportError) -> str:
+    system_packages = {"libGL.so": "libgl1", "libgthread": "libglib2.0-0", "libglib": "libglib2.0-0"}
+    for library, package in system_packages.items():
+        if library in str(err):
+            return (
+                f"OpenCV needs the system library {library}, which this machine lacks; install it, "
+                f"for example: apt-get install {package}   ({err})"
+            )
+    return f"mediapipe cannot be loaded ({err}); install it: pip install mediapipe==0.10.21"
+
+
+def _face(landmarks: np.ndarray) -> Face:
+    fit = face_mesh.fit_head(landmarks)
+    return Face(landmark_box(landmarks), landmarks, face_mesh.head_pose(fit.rotation))
+
+
+def _usable(landmarks: np.ndarray) -> bool:
+    box = landmark_box(landmarks)
+    return bool(np.isfinite(landmarks).all()) and min(box.width, box.height) > 2
+
+
+def _same_place(points: np.ndarray, last: np.ndarray) -> bool:
+    """Whether two meshes of neighbouring frames can be the same face: no jump, no sudden change of size."""
+    now, before = landmark_box(points), landmark_box(last)
+    return now.iou(before) > 0.3
+
+
+def _fit_within(image: np.ndarray, side_px: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    factor = side_px / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _tile_starts(length: int, side: float) -> list[int]:
+    if side >= length:
+        return [0]
+    count = math.ceil((length - side) / (side / 2)) + 1
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _moved(detection: _Detection, dx: float, dy: float) -> _Detection:
+    box = detection.box
+    shifted = BBox(box.left + dx, box.top + dy, box.right + dx, box.bottom + dy)
+    return _Detection(shifted, detection.angle_rad, detection.score)
+
+
+def _turned_back(detection: _Detection, quarter_turns: int, width: int, height: int) -> _Detection:
+    """A detection in `np.rot90(picture, quarter_turns)` as one in the picture (width x height)."""
+    x, y = detection.box.centre
+    for turn in range(quarter_turns, 0, -1):
+        # rot90 takes (x, y) of a w-wide picture to (y, w - x); `turn` says how wide the source of this step was.
+        source_width = width if turn % 2 else height
+        x, y = source_width - y, x
+    swapped = quarter_turns % 2 == 1
+    half_w, half_h = detection.box.width / 2, detection.box.height / 2
+    if swapped:
+        half_w, half_h = half_h, half_w
+    box = BBox(x - half_w, y - half_h, x + half_w, y + half_h)
+    return _Detection(box, detection.angle_rad + quarter_turns * math.pi / 2, detection.score)
+
+
+def _overlap(a: BBox, b: BBox) -> float:
+    """Shared area over the smaller box's area."""
+    w = min(a.right, b.right) - max(a.left, b.left)
+    h = min(a.bottom, b.bottom) - max(a.top, b.top)
+    smaller = min(a.width * a.height, b.width * b.height)
+    return max(w, 0.0) * max(h, 0.0) / smaller if smaller > 0 else 0.0
+
+
+def _suppressed(detections: list[_Detection]) -> list[_Detection]:
+    kept: list[_Detection] = []
+    for detection in sorted(detections, key=lambda d: -d.score):
+        if all(detection.box.iou(other.box) < 0.3 for other in kept):
+            kept.append(detection)
+    return kept

@@ -1,0 +1,44 @@
+"""Tells a human face from what merely set off the detector: animals, grass, clouds, a back of a head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatar import face_mesh
+
+MIN_PRESENCE = 0.5
+MAX_RESIDUAL = 0.25
+MAX_SPREAD = 0.25
+
+
+@dataclass(frozen=True)
+class MeshEvidence:
+    """What speaks for and against a face.
+
+    Attributes:
+        score: the detector's confidence, in [0, 1].
+        presence: the mesh network's own "this is a face", the lowest of several looks, in [0, 1].
+        residual: distance of the mesh from the mean face after the similarity fit, rms, in outer-eye distances.
+        spread: mean distance between two meshes of the same face cut differently, in outer-eye distances.
+    """
+
+    score: float
+    presence: float
+    residual: float
+    spread: float
+
+
+def is_plausible(evidence: MeshEvidence) -> bool:
+    """Whether the evidence is that of a human (or human-like: painted, carved) face."""
+    return (
+        evidence.presence >= MIN_PRESENCE and evidence.residual <= MAX_RESIDUAL and evidence.spread <= MAX_SPREAD
+    )
+
+
+def mesh_residual(landmarks: np.ndarray) -> float:
+    """Distance (rms) between a mesh (478, 3) px and the mean face after the head fit, in outer-eye distances."""
+    shape = face_mesh.fit_head(landmarks).invert(face_mesh.to_canonical_axes(landmarks))
+    mean = face_mesh.canonical_vertices()
+    return float(np.sqrt(((shape - mean) ** 2).sum(axis=1).mean()) / face_mesh.outer_eye_distance(mean))
