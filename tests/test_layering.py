@@ -80,7 +80,7 @@ def test_the_check_sees_lazy_relative_and_plain_imports(tmp_path: Path) -> None:
         "from avatar import __version__, AvatarPipeline\n"
         "def f():\n    from avatar.codec.mesh import rig\n"
     )
-    assert sorted(_imported_parts(module)) == [
+    assert sorted(_imported_parts(module, root=tmp_path)) == [
         (1, "cli"),
         (2, "dit"),
         (3, "audio"),

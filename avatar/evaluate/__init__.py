@@ -1,0 +1,1 @@
+"""Measures finished videos: one metric family per file."""
