@@ -27,9 +27,15 @@ MESH_INPUT_PX = 192  # what the mesh network sees
 DETECTOR_INPUT_PX = 256  # long side handed to the detectors, which see 128 and 192
 MIN_DETECTION_SCORE = 0.4
 TRACKING_PRESENCE = 0.5  # MediaPipe's own threshold
+SURE_PRESENCE = 0.8
 TILE_SIDES = (1.0, 0.5, 0.25, 0.125)  # parts of the picture's long side; each level only if needed
 MIN_TILE_PX = 96
 MAX_CANDIDATES = 24
+START_SCALES = (1.6, 2.2, 1.2)  # of the detector's box; the later ones only if the first leads nowhere
+SECOND_LOOK_SCALES = (1.8, 2.6)  # of the mesh's box
+KEYPOINT_TOLERANCE = 0.15  # outer-eye distances between the detectors' and the mesh's eyes, nose and mouth
+HOPELESS_PRESENCE = 0.02
+STEADY_SPREAD = 0.06  # a mesh that holds so still under another cut needs no other start
 
 _MESH_GRAPH = """
 input_stream: "image"
@@ -58,12 +64,10 @@ class Candidate:
 
     Attributes:
         face: what the mesh makes of it.
-        score: the detector's, in [0, 1].
-        evidence: what the mesh says; `is_plausible(evidence)` decides.
+        evidence: what speaks for a face; `is_plausible(evidence)` decides.
     """
 
     face: Face
-    score: float
     evidence: MeshEvidence
 
 
@@ -174,23 +178,63 @@ class MediaPipeFaces:
         return [self._look_closer(image, detection) for detection in detections[:MAX_CANDIDATES]]
 
     def _look_closer(self, image: np.ndarray, detection: _Detection) -> Candidate:
-        """Runs the mesh on the box, then twice on the square about its own result, cut differently."""
+        """The best of several starts: a detector's box can be off by more than the mesh recovers from (a statue)."""
         (x, y), side = detection.box.centre, max(detection.box.width, detection.box.height)
-        first, presence_0 = self._mesh(image, SquareCrop(x, y, side * 1.6, detection.angle_rad))
-        if not _usable(first):
-            return Candidate(_face(first), detection.score, MeshEvidence(detection.score, presence_0, 9.0, 9.0))
-        second, presence_1 = self._mesh(image, SquareCrop.around_landmarks(first, 1.5))
-        third, presence_2 = self._mesh(image, SquareCrop.around_landmarks(second, 1.5))
-        wide, presence_3 = self._mesh(image, SquareCrop.around_landmarks(second, 1.9))
-        spread = np.linalg.norm((third - wide)[:, :2], axis=1).mean() / max(face_mesh.outer_eye_distance(third), 1e-6)
-        presence = min(presence_1, presence_2, presence_3)
-        evidence = MeshEvidence(detection.score, presence, mesh_residual(third), float(spread))
-        return Candidate(_face(third), detection.score, evidence)
+        best: Candidate | None = None
+        for start in START_SCALES:
+            candidate = self._settle(image, SquareCrop(x, y, side * start, detection.angle_rad), detection.score)
+            if best is None or _rank(candidate) > _rank(best):
+                best = candidate
+            if is_plausible(best.evidence) and best.evidence.spread < STEADY_SPREAD:
+                break
+        assert best is not None
+        return best
+
+    def _settle(self, image: np.ndarray, crop: SquareCrop, score: float) -> Candidate:
+        """Runs the mesh on a square, then on squares about its own result, then asks the detectors again."""
+        points, presence = self._mesh(image, crop)
+        for _ in range(2):
+            if presence < HOPELESS_PRESENCE or not _usable(points):
+                return Candidate(_face(points), MeshEvidence(score, 0.0, presence, math.inf, math.inf))
+            points, presence = self._mesh(image, SquareCrop.around_landmarks(points))
+        if not _usable(points):
+            return Candidate(_face(points), MeshEvidence(score, 0.0, presence, math.inf, math.inf))
+        wide, presence_wide = self._mesh(image, SquareCrop.around_landmarks(points, 1.9))
+        spread = np.linalg.norm((points - wide)[:, :2], axis=1).mean() / face_mesh.outer_eye_distance(points)
+        evidence = MeshEvidence(
+            score, self._second_score(image, points), min(presence, presence_wide), mesh_residual(points), float(spread)
+        )
+        return Candidate(_face(points), evidence)
+
+    def _second_score(self, image: np.ndarray, landmarks: np.ndarray) -> float:
+        """The detectors' best score on the face cut out well, where their eyes, nose and mouth are the mesh's too."""
+        expected = np.array(
+            [
+                landmarks[list(face_mesh.RIGHT_EYE), :2].mean(axis=0),
+                landmarks[list(face_mesh.LEFT_EYE), :2].mean(axis=0),
+                landmarks[face_mesh.NOSE_TIP, :2],
+                landmarks[list(face_mesh.LIPS_OUTER), :2].mean(axis=0),
+            ]
+        )
+        best, tolerance = 0.0, KEYPOINT_TOLERANCE * face_mesh.outer_eye_distance(landmarks)
+        for scale in SECOND_LOOK_SCALES:
+            crop = SquareCrop.around_landmarks(landmarks, scale)
+            picture = np.ascontiguousarray(crop.cut(image, DETECTOR_INPUT_PX))
+            for detector in self._detectors:
+                for raw in detector.process(picture).detections or ():
+                    keypoints = np.array([(p.x, p.y, 0.0) for p in raw.location_data.relative_keypoints[:4]])
+                    off = np.linalg.norm(crop.to_picture(keypoints)[:, :2] - expected, axis=1).mean()
+                    if off <= tolerance:
+                        best = max(best, float(raw.score[0]))
+        return best
 
     def _find_again(self, frame: np.ndarray, near: BBox | None) -> np.ndarray | None:
         """The face nearest to a box, or the largest."""
         detections = self._propose(frame, TILE_SIDES[0]) or self._propose(frame, TILE_SIDES[1])
-        faces = [c.face for c in self._merge([], self._inspect(frame, detections)) if is_plausible(c.evidence)]
+        found = self._merge([], self._inspect(frame, detections))
+        faces = [c.face for c in found if is_plausible(c.evidence)]
+        if not faces:  # small and blurred frames: take what the mesh network itself is sure of
+            faces = [c.face for c in found if c.evidence.presence >= SURE_PRESENCE and c.evidence.second_score > 0]
         if not faces:
             return None
         if near is not None:
@@ -235,7 +279,7 @@ class MediaPipeFaces:
     def _merge(known: list[Candidate], new: list[Candidate]) -> list[Candidate]:
         """One candidate for each place, the more plausible one, largest first."""
         kept: list[Candidate] = []
-        ordered = sorted(known + new, key=lambda c: (not is_plausible(c.evidence), -c.evidence.presence))
+        ordered = sorted(known + new, key=_rank, reverse=True)
         for candidate in ordered:
             if all(_overlap(candidate.face.bbox, other.face.bbox) < 0.4 for other in kept):
                 kept.append(candidate)
@@ -316,6 +360,14 @@ def _missing(err: ImportError) -> str:
 def _face(landmarks: np.ndarray) -> Face:
     fit = face_mesh.fit_head(landmarks)
     return Face(landmark_box(landmarks), landmarks, face_mesh.head_pose(fit.rotation))
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float]:
+    """Higher is better: a face before none, then the steadiest and most face-shaped mesh, or the likeliest."""
+    evidence = candidate.evidence
+    if is_plausible(evidence):
+        return True, -evidence.spread - evidence.residual
+    return False, evidence.second_score + evidence.presence
 
 
 def _usable(landmarks: np.ndarray) -> bool:

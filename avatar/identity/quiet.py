@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 # glog and absl lines ("W0000 00:00:1732… file.cc:186] …"), TensorFlow Lite's "INFO: Created …", absl's own preamble.
 _CHATTER = re.compile(
-    rb"^(?:[IWE]\d{4} [\d:. ]+|WARNING: All log messages before absl::|INFO: |.*(?:inference_feedback_manager|cuda|EGL|gl_context))"
+    rb"[IWE]\d{4} [\d:. ]+|WARNING: All log messages before absl::|INFO: |.*inference_feedback_manager"
 )
 
 
