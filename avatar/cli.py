@@ -10,7 +10,6 @@ import argparse
 import errno
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -154,12 +153,16 @@ def _add_presets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _animate(args: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run cleans up as an interrupted one does
     if not args.debug:
         _quieten_libraries()
     from avatar.media import check_output, write_video
+    from avatar.media.files import check_file
 
+    # before the model is loaded: what is wrong with a path is said at once
     check_output(args.output, overwrite=args.overwrite)
+    check_file(args.portrait, "picture")
+    for speech in (args.speech, *(speech for _, speech in args.speakers)):
+        check_file(speech, "sound")
     from avatar.pipeline import AvatarPipeline
 
     pipe = AvatarPipeline.from_pretrained(args.preset)
