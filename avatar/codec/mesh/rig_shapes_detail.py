@@ -61,5 +61,5 @@ def lip_details() -> Iterator[np.ndarray]:
         for order in range(_NUM_SWELLS):
             yield _lip_mode(is_upper, _AXES["y"], order, swell=True)
     for side in (1, -1):
-        for axis in range(3):
-            yield _corner_mode(side, axis)
+        for axis_index in range(3):
+            yield _corner_mode(side, axis_index)
