@@ -1,0 +1,198 @@
+"""Decides which face in a picture speaks, and refuses the ones that cannot be animated well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from avatar import face_mesh
+from avatar.errors import (
+    FaceError,
+    FaceTooSmallError,
+    NoFaceError,
+    OptionError,
+    ProfileFaceError,
+    SeveralFacesError,
+)
+from avatar.identity.protocols import FaceDetector
+from avatar.types import BBox, Face, Portrait
+
+MIN_EYE_DISTANCE_PX = 36  # between the outer eye corners; a 96 px head shot has about 60
+MAX_YAW_DEG = 40.0  # beyond, half the mouth is hidden and would have to be invented
+MAX_PITCH_DEG = 38.0
+MAX_ROLL_DEG = 50.0
+PASSER_BY_SIDE = 0.2  # a face smaller than this part of the largest one's side is taken for a passer-by
+
+
+def choose_face(image: np.ndarray, faces: list[Face], choice: int | BBox | None = None) -> Face:
+    """The face that will speak.
+
+    Without a choice there must be exactly one face, not counting passers-by: faces less than a fifth as large (in side
+    length) as the largest.
+
+    Args:
+        image: (H, W, 3) uint8, the picture the faces were found in.
+        faces: what a `FaceDetector` found, largest first.
+        choice: a face's number, counted from 1 in the order of `faces`; or a box in px that holds or overlaps it; or
+            None.
+
+    Returns:
+        One of `faces`.
+
+    Raises:
+        NoFaceError: there is no face, or none in the box.
+        SeveralFacesError: several faces and no choice, or several in the box.
+        OptionError: no face has this number.
+        FaceTooSmallError, ProfileFaceError: the chosen face is too small or turned too far away.
+        FaceError: it lies on its side, or the picture's edge cuts its eyes or mouth off.
+    """
+    height, width = image.shape[:2]
+    if not faces:
+        raise NoFaceError(
+            f"no human face was found in the picture ({width}x{height} px). A face is needed that looks towards the "
+            f"camera, with at least {MIN_EYE_DISTANCE_PX} px from eye to eye; animals, backs of heads, full profiles "
+            "and very abstract drawings are not recognised"
+        )
+    face = _by_choice(faces, choice)
+    _check_usable(face, width, height)
+    return face
+
+
+def load_portrait(
+    picture: str | Path | np.ndarray, choice: int | BBox | None = None, detector: FaceDetector | None = None
+) -> Portrait:
+    """Reads a picture and finds the face that will speak.
+
+    Args:
+        picture: a file, or (H, W, 3) uint8 RGB.
+        choice: see `choose_face`.
+        detector: None takes MediaPipe's.
+
+    Returns:
+        The picture and the chosen face.
+
+    Raises:
+        MediaError: the file cannot be read as a picture.
+        FaceError: see `choose_face`; the message begins with the file's name.
+        MissingDependencyError: the detector's package, or a system library, is absent.
+    """
+    if detector is None:
+        from avatar.identity.mediapipe_faces import MediaPipeFaces
+
+        detector = MediaPipeFaces()
+    if isinstance(picture, np.ndarray):
+        image = _checked(picture)
+        return Portrait(image, choose_face(image, detector.detect(image), choice))
+    from avatar.media import read_picture
+
+    image = read_picture(picture)
+    try:
+        return Portrait(image, choose_face(image, detector.detect(image), choice))
+    except FaceError as err:
+        raise type(err)(f"{picture}: {err}") from err
+
+
+def describe_faces(faces: list[Face]) -> str:
+    """One line per face: its number, size, place, and the box to choose it with."""
+    lines = []
+    for number, face in enumerate(faces, start=1):
+        box = face.bbox
+        corners = ",".join(str(round(v)) for v in (box.left, box.top, box.right, box.bottom))
+        lines.append(f"  {number}: {box.width:.0f}x{box.height:.0f} px, box {corners}{_flaw(face)}")
+    return "\n".join(lines)
+
+
+def _by_choice(faces: list[Face], choice: int | BBox | None) -> Face:
+    if choice is None:
+        return _only(faces)
+    if isinstance(choice, BBox):
+        return _in_box(faces, choice)
+    if not 1 <= choice <= len(faces):
+        raise OptionError(
+            f"there is no face {choice}; {_count(faces)}, numbered from 1, largest first:\n{describe_faces(faces)}"
+        )
+    return faces[choice - 1]
+
+
+def _only(faces: list[Face]) -> Face:
+    largest = max(_side(face) for face in faces)
+    prominent = [face for face in faces if _side(face) >= PASSER_BY_SIDE * largest]
+    if len(prominent) > 1:
+        raise SeveralFacesError(
+            f"{_count(faces)}; say who speaks with --face N or --face left,top,right,bottom:\n{describe_faces(faces)}"
+        )
+    return prominent[0]
+
+
+def _in_box(faces: list[Face], box: BBox) -> Face:
+    inside = [face for face in faces if _holds(box, face.bbox.centre) or box.iou(face.bbox) > 0.3]
+    if not inside:
+        raise NoFaceError(
+            f"no face lies in the box {_corners(box)}; {_count(faces)}, in px from the top left corner:\n"
+            f"{describe_faces(faces)}"
+        )
+    inside.sort(key=lambda face: -box.iou(face.bbox))
+    if len(inside) > 1 and box.iou(inside[0].bbox) < 2 * box.iou(inside[1].bbox):
+        raise SeveralFacesError(
+            f"the box {_corners(box)} holds {len(inside)} faces; draw it around one, or give its number:\n"
+            f"{describe_faces(faces)}"
+        )
+    return inside[0]
+
+
+def _check_usable(face: Face, width: int, height: int) -> None:
+    distance = float(face_mesh.outer_eye_distance(face.landmarks))
+    if distance < MIN_EYE_DISTANCE_PX:
+        raise FaceTooSmallError(
+            f"the face is too small: {distance:.0f} px from eye to eye (outer corners), at least "
+            f"{MIN_EYE_DISTANCE_PX} px are needed; use a larger picture of the face"
+        )
+    pose = face.pose
+    if abs(pose.roll_deg) > MAX_ROLL_DEG:
+        way = "counter-clockwise" if pose.roll_deg > 0 else "clockwise"
+        turn = 180 if abs(pose.roll_deg) > 135 else 90
+        raise FaceError(
+            f"the face does not stand upright: it is turned by {pose.roll_deg:.0f} degrees; "
+            f"turn the picture by {turn} degrees {way}"
+        )
+    if abs(pose.yaw_deg) > MAX_YAW_DEG or abs(pose.pitch_deg) > MAX_PITCH_DEG:
+        raise ProfileFaceError(
+            f"the face is turned too far from the camera: {abs(pose.yaw_deg):.0f} degrees to the side and "
+            f"{abs(pose.pitch_deg):.0f} up or down, where at most {MAX_YAW_DEG:.0f} and {MAX_PITCH_DEG:.0f} work; "
+            "use a picture that shows both eyes and the whole mouth"
+        )
+    needed = face.landmarks[list(face_mesh.LIPS + face_mesh.RIGHT_EYE + face_mesh.LEFT_EYE), :2]
+    if (needed < 0).any() or (needed > (width, height)).any():
+        raise FaceError("the picture's edge cuts off the eyes or the mouth; use a picture that shows the whole face")
+
+
+def _flaw(face: Face) -> str:
+    """Why a listed face could not be used, for the reader who is about to choose."""
+    if float(face_mesh.outer_eye_distance(face.landmarks)) < MIN_EYE_DISTANCE_PX:
+        return " (too small)"
+    if abs(face.pose.yaw_deg) > MAX_YAW_DEG or abs(face.pose.pitch_deg) > MAX_PITCH_DEG:
+        return " (turned away)"
+    return ""
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise OptionError(f"a picture array is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
+    return image
+
+
+def _count(faces: list[Face]) -> str:
+    return "there is one face" if len(faces) == 1 else f"there are {len(faces)} faces"
+
+
+def _side(face: Face) -> float:
+    return max(face.bbox.width, face.bbox.height)
+
+
+def _holds(box: BBox, point: tuple[float, float]) -> bool:
+    return box.left <= point[0] <= box.right and box.top <= point[1] <= box.bottom
+
+
+def _corners(box: BBox) -> str:
+    return ",".join(f"{v:g}" for v in (box.left, box.top, box.right, box.bottom))
