@@ -115,7 +115,7 @@ class Eye:
         shut = float(smoothstep(0.7, 1.0, np.float64(closed)))
         if shut > 0:
             line = self._lash_line(lids - low, size)
-            mixed += (0.85 * shut) * line[..., None] * (self._lash - mixed)
+            mixed += (0.7 * shut) * line[..., None] * (self._lash - mixed)
         np.copyto(part, np.clip(mixed + 0.5, 0, 255).astype(np.uint8))
 
     def _sample(self, low: np.ndarray, size: tuple[int, int], carry: np.ndarray, look: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ class Eye:
     def _lash_line(self, lids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(h, w) float32 in [0, 1]: a thin line where the lids meet, fading towards the corners."""
         closing = np.concatenate([lids[:1], (lids[1:8] + lids[:8:-1]) / 2, lids[8:9]])
-        thickness = max(1, round(self._radius / 6))
+        thickness = max(1, round(self._radius / 8))
         line = np.zeros(size, np.uint8)
         points = np.round(closing * 16).astype(np.int32)
         cv2.polylines(line, [points], False, 255, thickness, cv2.LINE_AA, shift=4)
@@ -166,17 +166,22 @@ def _uncovered_eyeball(patch: np.ndarray, lids: np.ndarray, centre: np.ndarray, 
     erosion = max(1, round(radius / 5))
     seen = cv2.erode(inside, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * erosion + 1, 2 * erosion + 1))) > 0
     rows, columns = np.mgrid[0:height, 0:width]
-    in_iris = np.hypot(columns - centre[0], rows - centre[1]) < 1.1 * radius
+    from_iris = np.hypot(columns - centre[0], rows - centre[1]) / max(radius, 1.0)
     mirrored = np.clip(np.round(2 * centre[1] - rows).astype(int), 0, height - 1)
-    take = in_iris & ~seen & seen[mirrored, columns]
+    take = (from_iris < 1.1) & ~seen & seen[mirrored, columns]
     whole = patch.copy()
     whole[take] = patch[mirrored, columns][take]
-    known = (seen | take).astype(np.float32)
-    if not known.any():
-        return patch.astype(np.float32)
-    filled = smooth_fill(whole, known)
-    kept = cv2.GaussianBlur((inside > 0).astype(np.float32), (0, 0), 0.8)[..., None]  # the photo where it shows the eye
-    return np.ascontiguousarray(kept * patch + (1 - kept) * filled, np.float32)
+    iris = (seen | take) & (from_iris < 1.15)
+    white = seen & (from_iris >= 1.15)
+    if not iris.any() or not white.any():
+        return smooth_fill(whole, (seen | take).astype(np.float32)) if seen.any() else patch.astype(np.float32)
+    brightness = whole.sum(axis=2)
+    bright = white & (brightness >= np.median(brightness[white]))  # the lids' shadow must not spread
+    around = smooth_fill(whole, bright.astype(np.float32))
+    disc = (1 - smoothstep(1.0, 1.15, from_iris))[..., None]
+    unseen = disc * smooth_fill(whole, iris.astype(np.float32)) + (1 - disc) * around
+    kept = cv2.GaussianBlur((seen | take).astype(np.float32), (0, 0), 0.8)[..., None]
+    return np.ascontiguousarray(kept * whole + (1 - kept) * unseen, np.float32)
 
 
 def _lash_colour(patch: np.ndarray, lids: np.ndarray) -> np.ndarray:
@@ -184,4 +189,4 @@ def _lash_colour(patch: np.ndarray, lids: np.ndarray) -> np.ndarray:
     at = np.clip(np.round(lids[8:]).astype(int), 0, (patch.shape[1] - 1, patch.shape[0] - 1))
     colours = patch[at[:, 1], at[:, 0]].astype(np.float32)
     darkest = colours[np.argsort(colours.sum(axis=1))[: max(1, len(colours) // 3)]]
-    return darkest.mean(axis=0) * 0.6
+    return darkest.mean(axis=0) * 0.7

@@ -6,6 +6,7 @@ eyes and the mouth's inside are layers drawn through the moving lids and lips. Z
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 
 from avatar.codec.mesh.eyes import make_eyes, settle_lids
 from avatar.codec.mesh.motion import MeshMotion
+from avatar.codec.mesh.mouth import Mouth, part_lips
 from avatar.codec.mesh.plate import make_matte
 from avatar.codec.mesh.pose import HeadMover, project
 from avatar.codec.mesh.raster import composite, rasterise
@@ -104,7 +106,10 @@ class Stage:
         self._texture = np.ascontiguousarray(np.dstack([crop, matte.alpha]))
         self._plate, self._hole = matte.plate, matte.hole
         self._warped = np.empty_like(self._texture)
-        self._eyes = make_eyes(crop, landmarks, self._geometry.shape, head)
+        shape = self._geometry.shape
+        self._eyes = make_eyes(crop, landmarks, shape, head)
+        seed = zlib.crc32(np.round(shape[:468] * 20).astype(np.int16).tobytes())
+        self._mouth = Mouth(crop, landmarks, shape, self._geometry.neutral, head, seed)
 
     def render(self, motion: MeshMotion) -> np.ndarray:
         """Frames (T, H, W, 3) uint8 of the whole picture."""
@@ -126,6 +131,7 @@ class Stage:
         view = canvas[top:bottom, left:right]
         displacement = motion.expression[index].astype(np.float64) - self.own_expression
         _, closed = settle_lids(self._geometry.shape, displacement)
+        gap = part_lips(self._geometry.shape, displacement)
         head = self._mover.place(motion.rotation[index], motion.translation[index])
         target, depth = self._surface.move(displacement, head)
         self._map[:] = self._identity_map
@@ -137,6 +143,7 @@ class Stage:
         composite(view, self._warped, self._plate, self._hole, self._map, self._gain, still_px)
         for eye, shut in zip(self._eyes, closed, strict=True):
             eye.draw(view, target, head, motion.gaze[index], float(shut))
+        self._mouth.draw(view, target, displacement, gap, head)
 
 
 def _scaled(image: np.ndarray, size_px: int | None) -> tuple[np.ndarray, np.ndarray]:

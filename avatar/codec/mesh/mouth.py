@@ -1,0 +1,194 @@
+"""The mouth's inside: cavity, tongue and teeth behind the lips, or the photo's own teeth; and lips that never cross."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from avatar.codec.mesh.eyes import soft_polygon
+from avatar.codec.mesh.mouth_colours import MouthColours
+from avatar.codec.mesh.own_mouth import OwnInterior
+from avatar.codec.mesh.pose import between_planes, plane_affine
+from avatar.codec.mesh.surface import smoothstep
+from avatar.codec.mesh.teeth import make_teeth
+from avatar.face_mesh import INNER_LIP_PAIRS, LIPS_INNER, MOUTH_CORNERS, Similarity
+
+_PAIRS = np.array(INNER_LIP_PAIRS)
+_MIDDLE = slice(3, 6)  # the pairs in the middle of the lips
+_JAW = (152, 175, 199, 200, 148, 377)
+_MEAN_MOUTH_WIDTH = 4.6  # canonical units; teeth and tongue are made for it
+_DEAD_ZONE = (0.07, 0.26)  # gap at which the inside starts to show, and at which it is fully there
+_TONGUE_DEPTH, _TEETH_DEPTH, _LOWER_TEETH_DEPTH, _CAVITY_DEPTH = 1.6, 0.55, 0.75, 2.0  # behind the lips
+_UPPER_EDGE = (0.04, 0.20)  # biting edge below the closed lips, range over persons, of the mouth's unit
+_LOWER_TEETH_ALPHA, _LOWER_TEETH_LIGHT = 0.75, 0.74
+
+
+def part_lips(shape: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """Moves lips that have crossed back to where they touch, each half of the way; in place.
+
+    Args:
+        shape: (478, 3) the face as photographed, canonical units.
+        displacement: (478, 3) from that face.
+
+    Returns:
+        (9,) gap of the inner lips along the mouth, canonical units, at least what the photo has if that is negative.
+    """
+    upper, lower = _PAIRS[:, 0], _PAIRS[:, 1]
+    own = shape[upper, 1] - shape[lower, 1]
+    gap = own + displacement[upper, 1] - displacement[lower, 1]
+    crossed = np.minimum(gap - np.minimum(own, 0.0), 0.0)
+    displacement[upper, 1] -= crossed / 2
+    displacement[lower, 1] += crossed / 2
+    return gap - crossed
+
+
+class Mouth:
+    """What is behind one person's lips.
+
+    Args:
+        crop: (H, W, 3) uint8 the portrait's crop.
+        landmarks_px: (478, 2) in the crop.
+        shape, neutral: (478, 3) canonical: as photographed, and with closed lips.
+        head: the photo's head placement in the crop.
+        seed: what makes this person's teeth differ from another's.
+    """
+
+    def __init__(
+        self,
+        crop: np.ndarray,
+        landmarks_px: np.ndarray,
+        shape: np.ndarray,
+        neutral: np.ndarray,
+        head: Similarity,
+        seed: int,
+    ) -> None:
+        self._head, self._shape = head, shape
+        rng = np.random.default_rng(seed)
+        right, left = MOUTH_CORNERS
+        self._width = float(np.linalg.norm(neutral[left] - neutral[right]))
+        self._unit = self._width / _MEAN_MOUTH_WIDTH
+        lips = neutral[[13, 14]].mean(axis=0)
+        self._seam = lips[:2]
+        self._lip_depth = float(lips[2])
+        self._colours = MouthColours.of(crop, landmarks_px, shape)
+        resolution = float(np.clip(1.25 * head.scale, 6.0, 64.0))
+        self._upper = make_teeth(
+            self._colours.enamel, self._colours.gum, self._unit, resolution, upper=True, rng=rng
+        )
+        self._lower = make_teeth(
+            self._colours.enamel, self._colours.gum, self._unit, resolution, upper=False, rng=rng
+        )
+        self._upper_edge = rng.uniform(*_UPPER_EDGE) * self._unit
+        self._own = OwnInterior.of(crop, landmarks_px, shape, self._colours)
+        own_gap = shape[_PAIRS[:, 0], 1] - shape[_PAIRS[:, 1], 1]
+        self._was_open = float(smoothstep(0.1, 0.4, own_gap[_MIDDLE].mean()))
+
+    def draw(
+        self, view: np.ndarray, target: np.ndarray, displacement: np.ndarray, gap: np.ndarray, head: Similarity
+    ) -> None:
+        """Draws the inside into the frame's crop, as much as the lips differ from the photo's.
+
+        Args:
+            view: (H, W, 3) uint8, changed in place.
+            target: (N, 2) where the mesh's vertices are now, px.
+            displacement: (478, 3) canonical, from the face as photographed.
+            gap: (9,) gaps of the inner lips, canonical units.
+            head: the head's placement.
+        """
+        ring = list(LIPS_INNER)
+        change = float(np.abs(displacement[ring]).max())
+        opening = float(gap[_MIDDLE].mean())
+        widest = float(gap.max())
+        changed = float(smoothstep(0.02, 0.30, change)) if self._was_open > 0 else 1.0
+        strength = changed * float(smoothstep(*_DEAD_ZONE, widest))
+        seam = self._was_open * float(smoothstep(0.22, 0.05, widest))
+        if strength == 0.0 and seam * changed == 0.0:
+            return
+        lips = target[ring].astype(np.float64)
+        margin = 3 + round(0.25 * head.scale)
+        low = np.maximum(np.floor(lips.min(axis=0)).astype(int) - margin, 0)
+        high = np.minimum(np.ceil(lips.max(axis=0)).astype(int) + margin + 1, (view.shape[1], view.shape[0]))
+        if (high - low < 2).any():
+            return
+        part = view[low[1] : high[1], low[0] : high[0]]
+        size = part.shape[:2]
+        colour = part.astype(np.float32)
+        if seam * changed > 0:
+            self._darken_seam(colour, lips - low, 0.55 * seam * changed)
+        if strength > 0:
+            blur_px = max(0.7, 0.055 * head.scale)
+            mask = soft_polygon(lips - low, size, blur_px)
+            alpha = np.clip(mask * 1.15 - 0.08, 0, 1) * np.float32(strength)
+            inside = self._inside(low, size, displacement, gap, head)
+            inside *= self._shade(mask, opening, low, head)[..., None]
+            if self._own is not None:
+                self._own.lay_over(inside, low, between_planes(self._own.depth, self._head, head), mask, opening)
+            colour += alpha[..., None] * (inside - colour)
+        np.copyto(part, np.clip(colour + 0.5, 0, 255).astype(np.uint8))
+
+    def _inside(
+        self, low: np.ndarray, size: tuple[int, int], displacement: np.ndarray, gap: np.ndarray, head: Similarity
+    ) -> np.ndarray:
+        """Unshaded colours behind the lips, (h, w, 3) float32."""
+        unit, (seam_x, seam_y) = self._unit, self._seam
+        opening = max(float(gap[_MIDDLE].mean()), 0.0)
+        jaw = 0.95 * displacement[list(_JAW)].mean(axis=0) + self._jaw_at_rest()
+        lower_lip = self._shape[14, 1] + displacement[14, 1]
+
+        x, y = self._plane(self._lip_depth - _CAVITY_DEPTH, low, size, head)
+        down = np.clip((seam_y + 0.3 * unit - y) / (opening + 0.6 * unit), 0, 1)
+        colour = self._colours.cavity * (0.70 + 0.40 * down)[..., None]
+
+        x, y = self._plane(self._lip_depth - _TONGUE_DEPTH, low, size, head)
+        rise_x = (x - seam_x - jaw[0]) / np.float32(1.45 * unit)
+        rise_y = (y - (seam_y - 0.62 * unit + 0.8 * jaw[1])) / np.float32(0.60 * unit + 0.22 * opening)
+        reach = np.sqrt(rise_x**2 + rise_y**2)
+        tongue = smoothstep(1.05, 0.70, reach) * float(smoothstep(0.2, 0.8, opening))
+        furrow = 1 - 0.12 * np.exp(-((rise_x / 0.12) ** 2))
+        colour += tongue[..., None] * (self._colours.tongue * (furrow * (1.05 - 0.25 * reach))[..., None] - colour)
+
+        if self._own is None:
+            x, y = self._plane(self._lip_depth - _LOWER_TEETH_DEPTH, low, size, head)
+            wide = float(smoothstep(0.3, 2.0, opening))
+            edge = min(seam_y + jaw[1], lower_lip + (0.24 - 0.10 * wide) * unit)
+            row = self._lower.sample(x - np.float32(seam_x + jaw[0]), y - np.float32(edge))
+            shown = np.float32(_LOWER_TEETH_ALPHA * smoothstep(0.25, 0.7, opening))
+            colour += shown * (row[..., :3] * np.float32(_LOWER_TEETH_LIGHT) - row[..., 3:] * colour)
+
+            x, y = self._plane(self._lip_depth - _TEETH_DEPTH, low, size, head)
+            row = self._upper.sample(x - np.float32(seam_x), y - np.float32(seam_y - self._upper_edge))
+            colour += row[..., :3] - row[..., 3:] * colour
+        return colour
+
+    def _jaw_at_rest(self) -> np.ndarray:
+        """How far the jaw of the photo already hangs below the closed mouth, (3,): nothing, or the photo's opening."""
+        own_gap = float((self._shape[_PAIRS[_MIDDLE, 0], 1] - self._shape[_PAIRS[_MIDDLE, 1], 1]).mean())
+        return np.array([0.0, -0.75 * max(own_gap, 0.0), 0.0])
+
+    def _shade(self, mask: np.ndarray, opening: float, low: np.ndarray, head: Similarity) -> np.ndarray:
+        """How much light reaches the inside, (h, w): less by the lips, in the corners and in a small mouth."""
+        sigma = max(0.8, 0.22 * opening * head.scale)
+        ambient = cv2.GaussianBlur(mask, (0, 0), sigma)
+        x, _ = self._plane(self._lip_depth, low, (mask.shape[0], mask.shape[1]), head)
+        corner = 1 - 0.55 * smoothstep(0.45, 1.0, np.abs(x - self._seam[0]) / (self._width / 2))
+        return (0.52 + 0.48 * ambient) * corner * (0.62 + 0.38 * min(opening / 0.8, 1.0))
+
+    def _plane(
+        self, depth: float, low: np.ndarray, size: tuple[int, int], head: Similarity
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Canonical x, y of every pixel of a part of the frame on the plane z = depth, each (h, w) float32."""
+        affine = plane_affine(depth, head)
+        inverse = np.linalg.inv(affine[:, :2]).astype(np.float32)
+        columns = np.arange(size[1], dtype=np.float32)[None, :] + np.float32(low[0] - affine[0, 2])
+        rows = np.arange(size[0], dtype=np.float32)[:, None] + np.float32(low[1] - affine[1, 2])
+        return inverse[0, 0] * columns + inverse[0, 1] * rows, inverse[1, 0] * columns + inverse[1, 1] * rows
+
+    def _darken_seam(self, colour: np.ndarray, lips: np.ndarray, amount: float) -> None:
+        """A soft dark line where the lips of an open-mouthed photo now meet; in place."""
+        middle = np.concatenate([lips[:1], (lips[1:10] + lips[:10:-1]) / 2, lips[10:11]])
+        line = np.zeros(colour.shape[:2], np.uint8)
+        thickness = max(1, round(0.06 * self._head.scale))
+        cv2.polylines(line, [np.round(middle * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, shift=4)
+        soft = cv2.GaussianBlur(line, (0, 0), max(0.8, 0.05 * self._head.scale)).astype(np.float32) * (1.4 / 255)
+        share = np.minimum(soft, 1.0)[..., None] * np.float32(amount)
+        colour += share * (self._colours.seam - colour)

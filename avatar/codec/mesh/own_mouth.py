@@ -1,0 +1,81 @@
+"""The teeth of a photo that smiles: cut out once, fixed to the skull, uncovered and covered by the moving lips."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from avatar.codec.mesh.eyes import soft_polygon
+from avatar.codec.mesh.fill import smooth_fill
+from avatar.codec.mesh.mouth_colours import MouthColours, is_open, polygon_pixels
+from avatar.face_mesh import LIPS_INNER, MOUTH_CORNERS
+
+_BRIGHT = 0.72  # of the skin: a dark open mouth must not be pasted where teeth belong
+_RISE = 0.14  # how far the teeth go on under the upper lip, in mouth widths
+_DEPTH = 0.5  # canonical units behind the lips
+
+
+class OwnInterior:
+    """The inside of a photo's open, bright mouth as a layer.
+
+    Attributes:
+        depth: canonical z of its plane.
+    """
+
+    def __init__(self, colour: np.ndarray, alpha: np.ndarray, corner: np.ndarray, depth: float) -> None:
+        self._layer = np.ascontiguousarray(np.dstack([colour * alpha[..., None], alpha]), np.float32)
+        self._corner = corner
+        self.depth = depth
+
+    @classmethod
+    def of(
+        cls, crop: np.ndarray, landmarks_px: np.ndarray, shape: np.ndarray, colours: MouthColours
+    ) -> OwnInterior | None:
+        """The layer, or None when the photo's mouth is closed or dark inside."""
+        ring = list(LIPS_INNER)
+        if not is_open(shape):
+            return None
+        bright = np.percentile(polygon_pixels(crop, landmarks_px[ring]).min(axis=1), 70)
+        if bright < _BRIGHT * float(colours.skin.min()):
+            return None
+        lips = landmarks_px[ring]
+        width = float(np.linalg.norm(landmarks_px[MOUTH_CORNERS[0]] - landmarks_px[MOUTH_CORNERS[1]]))
+        low = np.floor(np.maximum(lips.min(axis=0) - 0.3 * width, 0)).astype(int)
+        high = np.ceil(np.minimum(lips.max(axis=0) + 0.3 * width, crop.shape[1::-1])).astype(int)
+        patch = crop[low[1] : high[1], low[0] : high[0]]
+        size = patch.shape[:2]
+        opening = soft_polygon(lips - low, size, 0.6)
+        inset = max(1, round(0.012 * width))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * inset + 1, 2 * inset + 1))
+        core = cv2.erode((opening > 0.5).astype(np.uint8), kernel).astype(np.float32)
+        if core.sum() < 12:
+            core = opening
+        colour = core[..., None] * patch + (1 - core[..., None]) * smooth_fill(patch, core)
+        raised = lips - low
+        centre = raised.mean(axis=0)
+        up = landmarks_px[13] - landmarks_px[14]
+        up = up / max(float(np.linalg.norm(up)), 1e-6)
+        grown = centre + 1.06 * (raised - centre)
+        grown[1:10] += _RISE * width * up
+        alpha = soft_polygon(grown, size, max(0.8, 0.02 * width))
+        return cls(colour, alpha, low, float(shape[[13, 14], 2].mean()) - _DEPTH)
+
+    def lay_over(
+        self, inside: np.ndarray, low: np.ndarray, carry: np.ndarray, mask: np.ndarray, opening: float
+    ) -> None:
+        """Lays the teeth over the cavity, in place.
+
+        Args:
+            inside: (h, w, 3) float32, the shaded cavity of a part of the frame.
+            low: (x, y) of that part in the crop.
+            carry: (2, 3) from photo px to frame px on this layer's plane.
+            mask: (h, w) the lips' opening.
+            opening: canonical gap.
+        """
+        inverse = cv2.invertAffineTransform(carry)
+        inverse[:, 2] += inverse[:, :2] @ low - self._corner
+        size = (inside.shape[1], inside.shape[0])
+        layer = cv2.warpAffine(self._layer, inverse, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        ambient = cv2.GaussianBlur(mask, (0, 0), 1.0 + 0.03 * size[0])
+        light = (0.80 + 0.20 * ambient)[..., None]
+        inside += layer[..., :3] * light - layer[..., 3:] * inside
