@@ -1,0 +1,43 @@
+"""Flow-matching sampling as plain functions: noise levels and Euler's method.
+
+Source: Y. Lipman et al., "Flow Matching for Generative Modeling", arXiv 2210.02747; the shift of the noise levels is
+P. Esser et al., arXiv 2403.03206, eq. 23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from avatar.errors import OptionError
+
+
+def shifted_sigmas(num_steps: int, shift: float) -> Tensor:
+    """Noise levels from 1 to 0, (num_steps + 1,), spending more steps where there is much noise for shift > 1.
+
+    Raises:
+        OptionError: fewer than one step.
+    """
+    if num_steps < 1:
+        raise OptionError(f"num_inference_steps must be 1 or more, not {num_steps}")
+    sigmas = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
+
+
+def sample_euler(velocity: Callable[[Tensor, float], Tensor], noise: Tensor, sigmas: Tensor) -> Tensor:
+    """Integrates dx = v dsigma from noise to a sample.
+
+    Args:
+        velocity: (latents, sigma) to noise - clean.
+        noise: latents at sigmas[0].
+        sigmas: falling noise levels, the last one 0.
+
+    Returns:
+        Latents at sigmas[-1].
+    """
+    latents = noise
+    for sigma, following in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        latents = latents + (following - sigma) * velocity(latents, sigma)
+    return latents

@@ -1,0 +1,260 @@
+"""The values that travel between stages, and the only conversions between seconds, frames and latent frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from avatar.errors import OptionError
+
+MODEL_SAMPLE_RATE_HZ = 16_000  # what every wav2vec2 encoder was trained on
+DEFAULT_FPS = 25.0
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono sound.
+
+    Attributes:
+        samples: (S,) float32 in [-1, 1].
+        sample_rate_hz: samples per second.
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int = MODEL_SAMPLE_RATE_HZ
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1:
+            raise OptionError(f"a waveform is one channel (S,), not {self.samples.shape}; mix the channels first")
+        if self.sample_rate_hz <= 0:
+            raise OptionError(f"sample_rate_hz must be positive, not {self.sample_rate_hz}")
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class BBox:
+    """An axis-aligned box in picture pixels, x to the right and y down."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def scaled(self, factor: float) -> BBox:
+        """The same centre with both sides multiplied by `factor`."""
+        (cx, cy), half_w, half_h = self.centre, self.width * factor / 2, self.height * factor / 2
+        return BBox(cx - half_w, cy - half_h, cx + half_w, cy + half_h)
+
+    def iou(self, other: BBox) -> float:
+        """Intersection over union, in [0, 1]."""
+        w = min(self.right, other.right) - max(self.left, other.left)
+        h = min(self.bottom, other.bottom) - max(self.top, other.top)
+        overlap = max(w, 0.0) * max(h, 0.0)
+        union = self.width * self.height + other.width * other.height - overlap
+        return overlap / union if union > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """Head rotation in degrees: yaw positive to the picture's right, pitch positive up, roll positive clockwise."""
+
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture.
+
+    Attributes:
+        bbox: tight box of the landmarks, px.
+        landmarks: (478, 3) float32 in MediaPipe's mesh order, px of the whole picture: x right, y down,
+            z in the same unit, *negative towards the camera* (as MediaPipe gives it).
+        pose: head rotation.
+    """
+
+    bbox: BBox
+    landmarks: np.ndarray
+    pose: HeadPose
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A picture and the face in it that will speak.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, upright.
+        face: the chosen face.
+    """
+
+    image: np.ndarray
+    face: Face
+
+
+@dataclass(frozen=True)
+class Stride:
+    """How many frames and pixels one latent position covers. The first latent frame covers one frame alone."""
+
+    time: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """Size of a video; the conversions from sound to frames live here.
+
+    Attributes:
+        num_frames, height_px, width_px: as named.
+        fps: frames per second.
+    """
+
+    num_frames: int
+    height_px: int
+    width_px: int
+    fps: float = DEFAULT_FPS
+
+    @classmethod
+    def for_duration(cls, duration_s: float, height_px: int, width_px: int, fps: float = DEFAULT_FPS) -> VideoShape:
+        """The shape of a video as long as `duration_s` to the nearest frame, one frame at least."""
+        return cls(max(1, round(duration_s * fps)), height_px, width_px, fps)
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_frames / self.fps
+
+
+@dataclass(frozen=True)
+class LatentShape:
+    """Size of a video in latent space: Wan's rule, T = 1 + stride.time * (F - 1) frames for F latent frames."""
+
+    channels: int
+    frames: int
+    height: int
+    width: int
+
+    @classmethod
+    def from_video(cls, shape: VideoShape, stride: Stride, channels: int) -> LatentShape:
+        """The fewest latent frames that cover the video; the surplus frames are cut after decoding."""
+        frames = 1 + math.ceil((shape.num_frames - 1) / stride.time)
+        return cls(channels, frames, math.ceil(shape.height_px / stride.height), math.ceil(shape.width_px / stride.width))
+
+    def num_video_frames(self, stride: Stride) -> int:
+        return 1 + stride.time * (self.frames - 1)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything the transformer is told besides the noisy latents. B batch, S speakers, F latent frames.
+
+    Attributes:
+        audio_tokens: [B, S, F, N_a, D_a]; tokens of frame f hold only the sound around frame f.
+        face_mask: [B, S, F, h, w] on the token grid, in [0, 1]: where speaker s's sound acts.
+        identity_tokens: [B, N_i, D_i].
+        emotion_tokens: [B, F, N_e, D_e].
+        text_tokens: [B, N_t, D_t] (large backbones).
+        image_tokens: [B, N_c, D_c], CLIP picture tokens (large backbones).
+        reference_latents: [B, C', F, H, W], concatenated to the noisy latents along channels.
+    """
+
+    audio_tokens: torch.Tensor | None = None
+    face_mask: torch.Tensor | None = None
+    identity_tokens: torch.Tensor | None = None
+    emotion_tokens: torch.Tensor | None = None
+    text_tokens: torch.Tensor | None = None
+    image_tokens: torch.Tensor | None = None
+    reference_latents: torch.Tensor | None = None
+
+    def with_dropped(self, *names: str) -> Conditioning:
+        """A copy in which the named tokens (`"audio"`, `"emotion"`, …) are zero: a null branch for guidance."""
+        return replace(self, **{key: torch.zeros_like(value) for key, value in self._named(names)})
+
+    def frames(self, start: int, stop: int) -> Conditioning:
+        """The part that belongs to latent frames [start, stop)."""
+        cut = {
+            "audio_tokens": None if self.audio_tokens is None else self.audio_tokens[:, :, start:stop],
+            "face_mask": None if self.face_mask is None else self.face_mask[:, :, start:stop],
+            "emotion_tokens": None if self.emotion_tokens is None else self.emotion_tokens[:, start:stop],
+            "reference_latents": None if self.reference_latents is None else self.reference_latents[:, :, start:stop],
+        }
+        return replace(self, **cut)
+
+    def _named(self, names: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+        for name in names:
+            key = f"{name}_tokens"
+            if key not in self.__dataclass_fields__:
+                accepted = ", ".join(k.removesuffix("_tokens") for k in self.__dataclass_fields__ if k.endswith("_tokens"))
+                raise OptionError(f"no condition is called {name!r}; accepted: {accepted}")
+            value = getattr(self, key)
+            if value is not None:
+                yield key, value
+
+
+class Codec(Protocol):
+    """Gives latents their meaning: pictures in, pictures out."""
+
+    stride: Stride
+    channels: int
+
+    def encode_portrait(self, portrait: Portrait) -> torch.Tensor:
+        """The latent frame [C, 1, H, W] that decodes to the portrait itself."""
+        ...
+
+    def decode(self, latent_blocks: Iterator[torch.Tensor], portrait: Portrait) -> Iterator[np.ndarray]:
+        """Blocks of latents [C, F, H, W], in order, to blocks of frames (T, H, W, 3) uint8.
+
+        The first latent frame of the first block is one frame, every other latent frame is `stride.time`
+        frames; how the latents are cut into blocks does not change the frames.
+        """
+        ...
+
+    def face_mask(self, num_frames: int) -> torch.Tensor:
+        """Where sound acts, (F, h, w) in [0, 1] on the transformer's token grid."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """A finished video whose frames are rendered when asked for, so a long one never fills the memory.
+
+    Attributes:
+        shape: frames, size and rate.
+        blocks: starts a fresh pass over the frames, in blocks (T, H, W, 3) uint8.
+        speech: the sound that goes with it: the file it came from (kept at its own quality) or a waveform.
+    """
+
+    shape: VideoShape
+    blocks: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+    speech: Path | Waveform | None = None
+
+    def frames(self) -> np.ndarray:
+        """All frames at once, (T, H, W, 3) uint8. Mind the memory: a minute at 512 px is 1.2 GB."""
+        return np.concatenate(list(self.blocks()))
+
+    def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
+        """Writes an mp4 (H.264 and AAC) with the sound. The file appears whole or not at all."""
+        from avatar.media import write_video
+
+        return write_video(Path(path), self.blocks(), fps=self.shape.fps, speech=self.speech, overwrite=overwrite)
