@@ -70,7 +70,7 @@ def test_the_path_of_the_video_is_all_that_goes_to_stdout(
     printed = capsys.readouterr()
     assert printed.out == f"{out}\n"
     assert "10 frames" in printed.err
-    assert (probe_video(out).width_px, probe_video(out).height_px) == (48, 32)
+    assert (probe_video(out).width, probe_video(out).height) == (48, 32)
 
 
 def test_defaults_are_the_documented_ones(pipeline: type[FakePipeline], tmp_path: Path) -> None:

@@ -1,0 +1,274 @@
+"""Scores how well the generated mouth follows real speech: real clips are re-made from one frame and their own sound.
+
+For each talking clip of a folder with a manifest.csv (columns path, kind, language, sync_tier): the frame with the most
+closed mouth of the first second becomes the portrait, the clip's sound drives it, the finished mp4 is tracked again, and
+the lips are compared with the clip's own. Writes a CSV, and prints a table per clip, one per language, and the means. A
+clip that was scored before is not made again, so a stopped run goes on where it was.
+
+    python scripts/score_real_speech.py CLIPS_DIR OUT_DIR [--tier A] [--ceiling]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from avatar.codec.mesh.renderer import Stage
+from avatar.codec.mesh.track import clip_geometry
+from avatar.errors import AvatarError, InputError
+from avatar.evaluate.lip_sync import FaceTrack, LipSyncScore, score_lip_sync
+from avatar.identity.choose import load_portrait
+from avatar.identity.mediapipe_faces import MediaPipeFaces
+from avatar.media import read_video, read_waveform, write_picture, write_video
+from avatar.types import DEFAULT_FPS, BBox
+
+PORTRAIT_WITHIN_S = 1.0
+BLOCK_FRAMES = 25
+LOG = logging.getLogger("score_real_speech")
+
+SHOWN = (
+    ("opening", "opening.best"),
+    ("lag", "opening.lag_frames"),
+    ("opening lag 0", "opening.at_zero"),
+    ("sound RMS", "sound_rms.best"),
+    ("300–1000 Hz", "sound_band.best"),
+    ("width", "width.best"),
+    ("range ×", "range_ratio"),
+    ("jitter", "jitter"),
+    ("true jitter", "truth_jitter"),
+    ("pauses", "silence_motion"),
+    ("true pauses", "truth_silence_motion"),
+    ("head °", "head_spread_deg"),
+    ("true head °", "truth_head_spread_deg"),
+    ("blinks/min", "blinks_per_min"),
+    ("true blinks/min", "truth_blinks_per_min"),
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of the manifest."""
+
+    path: Path
+    name: str
+    language: str
+
+
+@dataclass(frozen=True)
+class TrackedClip:
+    """A real clip and the face in it.
+
+    Attributes:
+        clip: which.
+        landmarks: (T, 478, 3) px at 25 fps.
+        found: (T,) bool.
+        portrait: the frame chosen as portrait, as a png beside the results.
+        portrait_frame: its index.
+    """
+
+    clip: Clip
+    landmarks: np.ndarray
+    found: np.ndarray
+    portrait: Path
+    portrait_frame: int
+
+    @property
+    def face(self) -> BBox:
+        """The box of the face in the portrait."""
+        points = self.landmarks[self.portrait_frame, :, :2]
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return BBox(float(left), float(top), float(right), float(bottom))
+
+
+Remake = Callable[[TrackedClip, Path], Path]  # makes the video to be scored
+
+
+def main() -> int:
+    args = _parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    args.out.mkdir(parents=True, exist_ok=True)
+    remake = _rerender if args.ceiling else _generator(args)
+    faces = MediaPipeFaces()
+    rows, failed = [], 0
+    clips = list(islice(_read_manifest(args.clips, args.tier, args.language), args.limit))
+    for index, clip in enumerate(clips):
+        LOG.info("%d/%d %s", index + 1, len(clips), clip.name)
+        try:
+            score = _cached_score(clip, faces, remake, args.out)
+        except AvatarError as err:
+            LOG.error("  %s: %s", clip.name, err)
+            failed += 1
+            continue
+        rows.append({"clip": clip.name, "language": clip.language, **score})
+    if not rows:
+        LOG.error("no clip was scored")
+        return 1
+    _write_csv(args.out / "scores.csv", rows)
+    _print_tables(rows)
+    return 1 if failed else 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, help="folder with manifest.csv")
+    parser.add_argument("out", type=Path, help="folder for tracks, videos, scores.csv")
+    parser.add_argument("--tier", default="A", help="sync tiers to take, such as A or AB (default: A)")
+    parser.add_argument("--language", help="only this language")
+    parser.add_argument("--limit", type=int, help="only the first so many clips")
+    parser.add_argument("--preset", default="embedded")
+    parser.add_argument("--emotion", default="neutral")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, help="longer side in px (default: the clip's own)")
+    parser.add_argument("--steps", type=int, help="sampling steps (default: the preset's)")
+    parser.add_argument("--guidance", type=float, help="guidance scale (default: the preset's)")
+    parser.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="render the tracked truth itself: what the renderer and the tracker allow",
+    )
+    return parser.parse_args()
+
+
+def _read_manifest(folder: Path, tiers: str, language: str | None) -> Iterable[Clip]:
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        raise InputError(f"{manifest} is missing; it lists the clips (columns path, kind, language, sync_tier)")
+    with manifest.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            wanted = row["kind"] == "talking" and row["sync_tier"] in tuple(tiers)
+            if wanted and language in (None, row["language"]):
+                path = folder / row["path"]
+                yield Clip(path, path.stem, row["language"])
+
+
+def _generator(args: argparse.Namespace) -> Remake:
+    """The pipeline, as something that makes a video from a tracked clip."""
+    from avatar.pipeline import AvatarPipeline
+
+    pipe = AvatarPipeline.from_pretrained(args.preset)
+
+    def remake(tracked: TrackedClip, out: Path) -> Path:
+        stream = pipe.stream(
+            portrait=tracked.portrait,
+            speech=tracked.clip.path,
+            emotion=args.emotion,
+            seed=args.seed,
+            size_px=args.size,
+            face=tracked.face,
+            num_inference_steps=args.steps,
+            guidance_scale=args.guidance,
+        )
+        return write_video(out, iter(stream), fps=stream.shape.fps, speech=stream.speech, overwrite=True)
+
+    return remake
+
+
+def _rerender(tracked: TrackedClip, out: Path) -> Path:
+    """Puts the clip's own tracked motion on its portrait: no model, only the tracker and the renderer."""
+    stage = Stage(load_portrait(tracked.portrait, tracked.face))
+    motion = clip_geometry(tracked.landmarks, tracked.found, tracked.portrait_frame).motion
+    # the portrait's frame shall be the photo; its lips are absolute, all else is relative to it
+    anchored = motion.expression - motion.expression[tracked.portrait_frame] + stage.own_expression
+    motion = replace(motion, expression=anchored, gaze=motion.gaze - motion.gaze[tracked.portrait_frame])
+    blocks = (stage.render(motion[start : start + BLOCK_FRAMES]) for start in range(0, len(motion), BLOCK_FRAMES))
+    return write_video(out, blocks, fps=DEFAULT_FPS, speech=tracked.clip.path, overwrite=True)
+
+
+def _cached_score(clip: Clip, faces: MediaPipeFaces, remake: Remake, out: Path) -> dict[str, float]:
+    stored = out / f"{clip.name}.json"
+    if stored.is_file():
+        return json.loads(stored.read_text(encoding="utf-8"))
+    tracked = _track_clip(clip, faces, out)
+    video = remake(tracked, out / f"{clip.name}.mp4")
+    landmarks, found = faces.track(read_video(video, DEFAULT_FPS))
+    generated = FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS)
+    truth = FaceTrack.from_landmarks(tracked.landmarks, tracked.found, DEFAULT_FPS)
+    score = _flat(score_lip_sync(generated, truth, read_waveform(clip.path)))
+    stored.write_text(json.dumps(score, indent=1), encoding="utf-8")
+    return score
+
+
+def _track_clip(clip: Clip, faces: MediaPipeFaces, out: Path) -> TrackedClip:
+    """Tracks the real clip once, and keeps the track and the portrait beside the results."""
+    track_file, portrait = out / f"{clip.name}.track.npz", out / f"{clip.name}.portrait.png"
+    if track_file.is_file() and portrait.is_file():
+        with np.load(track_file) as stored:
+            return TrackedClip(clip, stored["landmarks"], stored["found"], portrait, int(stored["portrait_frame"]))
+    landmarks, found = faces.track(read_video(clip.path, DEFAULT_FPS))
+    first = slice(round(PORTRAIT_WITHIN_S * DEFAULT_FPS))
+    if not found[first].any():
+        raise InputError(f"no face in the first {PORTRAIT_WITHIN_S:g} s of {clip.path}")
+    opening = FaceTrack.from_landmarks(landmarks[first], found[first], DEFAULT_FPS).opening
+    portrait_frame = int(np.nanargmin(opening))
+    write_picture(portrait, next(islice(read_video(clip.path, DEFAULT_FPS), portrait_frame, None)))
+    np.savez_compressed(track_file, landmarks=landmarks, found=found, portrait_frame=portrait_frame)
+    return TrackedClip(clip, landmarks, found, portrait, portrait_frame)
+
+
+def _flat(score: LipSyncScore) -> dict[str, float]:
+    """Nested fields as `opening.best` and so on."""
+    flat: dict[str, float] = {}
+    for key, value in asdict(score).items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{inner}": number for inner, number in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    LOG.info("%s", path)
+
+
+def _print_tables(rows: list[dict]) -> None:
+    """One line a clip with the means below, then the means of each language; Markdown."""
+    heads = ["clip", "language"] + [head for head, _ in SHOWN]
+    body = [[row["clip"], row["language"]] + [_number(row[key]) for _, key in SHOWN] for row in rows]
+    body.append(["**mean**", ""] + [_number(_mean(rows, key)) for _, key in SHOWN])
+    _print_table(heads, body)
+    by_language: dict[str, list[dict]] = defaultdict(list)
+    for row in rows:
+        by_language[row["language"]].append(row)
+    print()
+    lines = [
+        [language, str(len(some))] + [_number(_mean(some, key)) for _, key in SHOWN]
+        for language, some in sorted(by_language.items())
+    ]
+    _print_table(["language", "clips"] + [head for head, _ in SHOWN], lines)
+
+
+def _print_table(heads: list[str], lines: list[list[str]]) -> None:
+    print("| " + " | ".join(heads) + " |")
+    print("|" + "---|" * len(heads))
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+
+
+def _mean(rows: list[dict], key: str) -> float:
+    values = [row[key] for row in rows if not math.isnan(row[key])]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:d}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
