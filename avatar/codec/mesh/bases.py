@@ -15,16 +15,26 @@ from scipy.ndimage import gaussian_filter1d
 
 from avatar.codec.mesh.rig import Rig
 from avatar.codec.mesh.rig_shapes_field import closed_vertices
-from avatar.face_mesh import LEFT_EYE, LEFT_IRIS, LIPS_INNER, LIPS_OUTER, NUM_POINTS, RIGHT_EYE, RIGHT_IRIS
+from avatar.face_mesh import (
+    FACE_OVAL,
+    LEFT_EYE,
+    LEFT_IRIS,
+    LIPS,
+    LIPS_INNER,
+    LIPS_OUTER,
+    NUM_POINTS,
+    RIGHT_EYE,
+    RIGHT_IRIS,
+)
 
 GROUP_FRAMES = 4
 REGION_NUMBERS = {"mouth": 96, "eyes": 64, "brow": 32, "mid": 32}
 """How many numbers of a latent frame each region gets; pose and gaze take the remaining 32 exactly."""
 
-_LIP_IMPORTANCE = 4.0
-_DEPTH_IMPORTANCE = 0.35  # trackers guess z, and a frontal portrait hardly shows it
-_PRIOR_LENGTH = {"mouth": 0.9, "eyes": 0.7, "brow": 1.6, "mid": 1.6}  # canonical units
-_PRIOR_STD = {"mouth": 0.05, "eyes": 0.06, "brow": 0.05, "mid": 0.04}
+_LIP_EDGE_IMPORTANCE, _LIP_IMPORTANCE, _JAW_IMPORTANCE, _LID_IMPORTANCE = 10.0, 4.0, 2.0, 2.0  # other points 1
+_DEPTH_IMPORTANCE = 0.2  # trackers guess z, and a frontal portrait hardly shows it
+_PRIOR_LENGTH = {"mouth": 1.1, "eyes": 0.7, "brow": 1.6, "mid": 1.6}  # canonical units
+_PRIOR_STD = {"mouth": 0.10, "eyes": 0.10, "brow": 0.10, "mid": 0.10}
 _PRIOR_SPECTRUM = (1.0, 0.18, 0.10, 0.07)  # variance by cosine frequency, as filtered noise has it
 _FLOOR = 0.03  # smallest scale, as a share of the region's largest
 
@@ -50,7 +60,7 @@ class RegionBasis:
         modes: (M, n, 3) float32 displacement per unit of a mode's coefficient.
         duals: (M, n, 3) float32: the inner product with a displacement gives the coefficient.
         pairs: (K, 2) int64 (mode, cosine frequency) of each kept number, by falling variance.
-        scale: (K,) float32 standard deviation of each number in rig speech, with a floor.
+        scale: (K,) float32 standard deviation of each number over rig motion and prior, with a floor.
     """
 
     points: np.ndarray
@@ -129,8 +139,7 @@ def fit_region(name: str, points: np.ndarray, rig: Rig, weights: np.ndarray) -> 
     pairs = np.stack(np.unravel_index(order, variance.shape), axis=1)
     num_modes = int(pairs[:, 0].max()) + 1
     modes, duals = vectors[:num_modes] / root, vectors[:num_modes] * root
-    speech = [course @ (shapes @ vectors[:num_modes].T) for course in courses]
-    spread = np.stack([coefficients.std(axis=0) for coefficients in speech], axis=1)[pairs[:, 0], pairs[:, 1]]
+    spread = np.sqrt(variance[pairs[:, 0], pairs[:, 1]])
     scale = np.maximum(spread, _FLOOR * spread.max())
     shape = (num_modes, len(points), 3)
     return RegionBasis(points, modes.reshape(shape).astype(np.float32), duals.reshape(shape).astype(np.float32),
@@ -140,8 +149,10 @@ def fit_region(name: str, points: np.ndarray, rig: Rig, weights: np.ndarray) -> 
 def _importance(points: np.ndarray) -> np.ndarray:
     """(n, 3) weight of each coordinate in the error that the basis minimises."""
     importance = np.ones((NUM_POINTS, 3))
-    importance[list(LIPS_OUTER + LIPS_INNER)] = _LIP_IMPORTANCE
-    importance[list(LEFT_EYE + RIGHT_EYE)] = 2.0
+    importance[list(FACE_OVAL)] = _JAW_IMPORTANCE
+    importance[list(LIPS)] = _LIP_IMPORTANCE
+    importance[list(LIPS_OUTER + LIPS_INNER)] = _LIP_EDGE_IMPORTANCE
+    importance[list(LEFT_EYE + RIGHT_EYE)] = _LID_IMPORTANCE
     importance[:, 2] *= _DEPTH_IMPORTANCE
     return importance[points]
 

@@ -43,8 +43,8 @@ REGION_CELLS: Mapping[str, tuple[tuple[int, int], ...]] = {
 
 # Typical spread while talking of rotation (rad), translation (units, log scale) and gaze (units), and how much of it is
 # left at each cosine frequency of a group (frequency 0 sums four frames).
-_POSE_SPREAD = np.array([0.04, 0.05, 0.03, 0.25, 0.20, 0.015, 0.10, 0.05])
-_POSE_FREQUENCY_SPREAD = np.array([2.0, 0.25, 0.12, 0.10])
+_POSE_SPREAD = np.array([0.06, 0.06, 0.05, 0.60, 0.50, 0.02, 0.15, 0.08])
+_POSE_FREQUENCY_SPREAD = np.array([2.0, 0.40, 0.20, 0.12])
 
 
 def save_bases(bases: Mapping[str, RegionBasis], path: Path) -> None:
