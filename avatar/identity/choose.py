@@ -23,6 +23,7 @@ MAX_YAW_DEG = 40.0  # beyond, half the mouth is hidden and would have to be inve
 MAX_PITCH_DEG = 38.0
 MAX_ROLL_DEG = 50.0
 PASSER_BY_SIDE = 0.2  # a face smaller than this part of the largest one's side is taken for a passer-by
+MAX_LISTED = 8
 
 
 def choose_face(image: np.ndarray, faces: list[Face], choice: int | BBox | None = None) -> Face:
@@ -94,13 +95,15 @@ def load_portrait(
 
 
 def describe_faces(faces: list[Face]) -> str:
-    """One line per face: its number, size, place, and the box to choose it with."""
-    lines = []
-    for number, face in enumerate(faces, start=1):
+    """Each face's number, the box to choose it with, and its size, on one line; the first eight."""
+    parts = []
+    for number, face in enumerate(faces[:MAX_LISTED], start=1):
         box = face.bbox
         corners = ",".join(str(round(v)) for v in (box.left, box.top, box.right, box.bottom))
-        lines.append(f"  {number}: {box.width:.0f}x{box.height:.0f} px, box {corners}{_flaw(face)}")
-    return "\n".join(lines)
+        parts.append(f"{number} = {corners} ({box.width:.0f}x{box.height:.0f} px{_flaw(face)})")
+    if len(faces) > MAX_LISTED:
+        parts.append(f"and {len(faces) - MAX_LISTED} smaller ones")
+    return "; ".join(parts)
 
 
 def _by_choice(faces: list[Face], choice: int | BBox | None) -> Face:
@@ -110,7 +113,7 @@ def _by_choice(faces: list[Face], choice: int | BBox | None) -> Face:
         return _in_box(faces, choice)
     if not 1 <= choice <= len(faces):
         raise OptionError(
-            f"there is no face {choice}; {_count(faces)}, numbered from 1, largest first:\n{describe_faces(faces)}"
+            f"there is no face {choice}; {_count(faces)}, numbered from 1, largest first: {describe_faces(faces)}"
         )
     return faces[choice - 1]
 
@@ -120,7 +123,7 @@ def _only(faces: list[Face]) -> Face:
     prominent = [face for face in faces if _side(face) >= PASSER_BY_SIDE * largest]
     if len(prominent) > 1:
         raise SeveralFacesError(
-            f"{_count(faces)}; say who speaks with --face N or --face left,top,right,bottom:\n{describe_faces(faces)}"
+            f"{_count(faces)}; say who speaks with --face N or --face left,top,right,bottom: {describe_faces(faces)}"
         )
     return prominent[0]
 
@@ -129,13 +132,13 @@ def _in_box(faces: list[Face], box: BBox) -> Face:
     inside = [face for face in faces if _holds(box, face.bbox.centre) or box.iou(face.bbox) > 0.3]
     if not inside:
         raise NoFaceError(
-            f"no face lies in the box {_corners(box)}; {_count(faces)}, in px from the top left corner:\n"
+            f"no face lies in the box {_corners(box)}; {_count(faces)}, in px from the top left corner: "
             f"{describe_faces(faces)}"
         )
     inside.sort(key=lambda face: -box.iou(face.bbox))
     if len(inside) > 1 and box.iou(inside[0].bbox) < 2 * box.iou(inside[1].bbox):
         raise SeveralFacesError(
-            f"the box {_corners(box)} holds {len(inside)} faces; draw it around one, or give its number:\n"
+            f"the box {_corners(box)} holds {len(inside)} faces; draw it around one, or give its number: "
             f"{describe_faces(faces)}"
         )
     return inside[0]
@@ -170,9 +173,9 @@ def _check_usable(face: Face, width: int, height: int) -> None:
 def _flaw(face: Face) -> str:
     """Why a listed face could not be used, for the reader who is about to choose."""
     if float(face_mesh.outer_eye_distance(face.landmarks)) < MIN_EYE_DISTANCE_PX:
-        return " (too small)"
+        return ", too small"
     if abs(face.pose.yaw_deg) > MAX_YAW_DEG or abs(face.pose.pitch_deg) > MAX_PITCH_DEG:
-        return " (turned away)"
+        return ", turned away"
     return ""
 
 
