@@ -1,9 +1,9 @@
 """Scores how well the generated mouth follows real speech: real clips are re-made from one frame and their own sound.
 
 For each talking clip of a folder with a manifest.csv (columns path, kind, language, sync_tier): the frame with the most
-closed mouth of the first second becomes the portrait, the clip's sound drives it, the finished mp4 is tracked again, and
-the lips are compared with the clip's own. Writes a CSV, and prints a table per clip, one per language, and the means. A
-clip that was scored before is not made again, so a stopped run goes on where it was.
+closed mouth of the first second becomes the portrait, the clip's sound drives it, the finished mp4 is tracked again,
+and the lips are compared with the clip's own. Writes a CSV, and prints a table per clip, one per language, and the
+means. A clip that was scored before is not made again, so a stopped run goes on where it was.
 
     python scripts/score_real_speech.py CLIPS_DIR OUT_DIR [--tier A] [--ceiling]
 """
@@ -26,12 +26,14 @@ import numpy as np
 
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.track import clip_geometry
-from avatar.errors import AvatarError, InputError
+from avatar.errors import AvatarError, FaceError, InputError, NoFaceError
 from avatar.evaluate.lip_sync import FaceTrack, LipSyncScore, score_lip_sync
-from avatar.identity.choose import load_portrait
+from avatar.face_mesh import fit_head, head_pose
+from avatar.identity.choose import choose_face, load_portrait
+from avatar.identity.crop import landmark_box
 from avatar.identity.mediapipe_faces import MediaPipeFaces
 from avatar.media import read_video, read_waveform, write_picture, write_video
-from avatar.types import DEFAULT_FPS, BBox
+from avatar.types import DEFAULT_FPS, BBox, Face
 
 PORTRAIT_WITHIN_S = 1.0
 BLOCK_FRAMES = 25
@@ -86,9 +88,7 @@ class TrackedClip:
     @property
     def face(self) -> BBox:
         """The box of the face in the portrait."""
-        points = self.landmarks[self.portrait_frame, :, :2]
-        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-        return BBox(float(left), float(top), float(right), float(bottom))
+        return landmark_box(self.landmarks[self.portrait_frame])
 
 
 Remake = Callable[[TrackedClip, Path], Path]  # makes the video to be scored
@@ -206,14 +206,31 @@ def _track_clip(clip: Clip, faces: MediaPipeFaces, out: Path) -> TrackedClip:
         with np.load(track_file) as stored:
             return TrackedClip(clip, stored["landmarks"], stored["found"], portrait, int(stored["portrait_frame"]))
     landmarks, found = faces.track(read_video(clip.path, DEFAULT_FPS))
-    first = slice(round(PORTRAIT_WITHIN_S * DEFAULT_FPS))
-    if not found[first].any():
-        raise InputError(f"no face in the first {PORTRAIT_WITHIN_S:g} s of {clip.path}")
-    opening = FaceTrack.from_landmarks(landmarks[first], found[first], DEFAULT_FPS).opening
-    portrait_frame = int(np.nanargmin(opening))
-    write_picture(portrait, next(islice(read_video(clip.path, DEFAULT_FPS), portrait_frame, None)))
+    frames = list(islice(read_video(clip.path, DEFAULT_FPS), round(PORTRAIT_WITHIN_S * DEFAULT_FPS)))
+    portrait_frame = _most_closed_usable(frames, landmarks, found)
+    write_picture(portrait, frames[portrait_frame])
     np.savez_compressed(track_file, landmarks=landmarks, found=found, portrait_frame=portrait_frame)
     return TrackedClip(clip, landmarks, found, portrait, portrait_frame)
+
+
+def _most_closed_usable(frames: list[np.ndarray], landmarks: np.ndarray, found: np.ndarray) -> int:
+    """Which of the frames shows the least open mouth on a face that can be animated.
+
+    Raises:
+        FaceError: none does; says what is wrong with the most closed one.
+    """
+    opening = FaceTrack.from_landmarks(landmarks[: len(frames)], found[: len(frames)], DEFAULT_FPS).opening
+    refusals: list[FaceError] = [NoFaceError(f"no face in the first {PORTRAIT_WITHIN_S:g} s")]
+    for index in np.argsort(opening)[: int(found[: len(frames)].sum())]:
+        points = landmarks[index]
+        face = Face(landmark_box(points), points, head_pose(fit_head(points).rotation))
+        try:
+            choose_face(frames[index], [face])
+        except FaceError as err:
+            refusals.append(err)
+        else:
+            return int(index)
+    raise refusals[:2][-1]
 
 
 def _flat(score: LipSyncScore) -> dict[str, float]:
@@ -267,7 +284,9 @@ def _mean(rows: list[dict], key: str) -> float:
 def _number(value: float) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:d}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
+    if isinstance(value, int) or value == 0:
+        return f"{value:g}"
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
 
 
 if __name__ == "__main__":

@@ -146,13 +146,14 @@ def test_an_output_that_is_a_folder_is_refused(animate: Animate, tmp_path: Path)
     assert code == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_in_a_locked_folder_is_refused(animate: Animate, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
+    if os.access(locked, os.W_OK):  # root may write everywhere but here
+        locked = Path("/proc")
     code, line = animate(PORTRAIT, SPEECH, out=locked / "video.mp4")
     assert code == 1
-    assert "locked" in line
+    assert str(locked) in line
 
 
 @pytest.fixture
