@@ -1,7 +1,7 @@
 """A path to a verdict: is it a file that can be read, and does it hold all the bytes its own header promises?
 
 Decoders stop quietly at the end of a cut file, so half a recording would pass for a whole one. The headers of WAV, MP3,
-Ogg and Matroska say how long the file should be; MP4, FLAC and MPEG are noticed while decoding (see containers.py).
+Ogg, MP4 and Matroska say how long the file should be; FLAC and MPEG are noticed while decoding (see containers.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,24 @@ _MATROSKA_SEGMENT_ID = b"\x18\x53\x80\x67"
 # A program that writes WAV into a pipe cannot know the length and leaves 0 or a huge number (espeak-ng: 0x7ffff000).
 _OPEN_ENDED_WAV_BYTES = 0x7FFF_0000
 
+_MP4_BOXES = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"moof",
+    b"free",
+    b"skip",
+    b"wide",
+    b"udta",
+    b"meta",
+    b"sidx",
+    b"styp",
+    b"uuid",
+)
+_MP3_KILOBITS = {
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
 _ANY = ord(".")
 _SIGNATURES = (
     (b"\x89PNG", "a PNG picture"),
@@ -90,11 +108,12 @@ def missing_bytes(path: Path, container: str) -> int:
         path: a readable file.
         container: FFmpeg's name of the format, such as "wav" or "matroska,webm".
 
-    Source: RFC 9559 (Matroska), RFC 3533 (Ogg), the Xing/Info header as LAME writes it.
+    Source: RFC 9559 (Matroska), RFC 3533 (Ogg), ISO/IEC 14496-12 (MP4), ISO/IEC 11172-3 and LAME's Xing header (MP3).
     """
-    measures = {"wav": _wav_length, "mp3": _mp3_length, "ogg": _ogg_length, "matroska,webm": _matroska_length}
-    measure = measures.get(container)
-    return max(0, measure(path) - path.stat().st_size) if measure else 0
+    for name, measure in _MEASURES.items():
+        if name in container.split(","):
+            return max(0, measure(path) - path.stat().st_size)
+    return 0
 
 
 def _wav_length(path: Path) -> int:
@@ -117,11 +136,38 @@ def _mp3_length(path: Path) -> int:
     frame = _read_at(path, start, 192)
     at = max(frame.find(b"Xing"), frame.find(b"Info"))
     if at < 0:
-        return 0
+        return _mp3_last_frame_end(path, start)
     flags = struct.unpack(">I", frame[at + 4 : at + 8])[0]
     counts = struct.unpack(">II", frame[at + 8 : at + 16])
     has_frames, has_bytes = flags & 1, flags & 2
     return start + counts[1 if has_frames else 0] if has_bytes else 0
+
+
+def _mp3_last_frame_end(path: Path, position: int) -> int:
+    """Walks from frame to frame, as long as there are frames; layer III only."""
+    with path.open("rb") as file:
+        while True:
+            file.seek(position)
+            header = int.from_bytes(file.read(4), "big")
+            version, layer, rate = header >> 19 & 3, header >> 17 & 3, header >> 10 & 3
+            if header >> 21 != 0x7FF or version == 1 or layer != 1 or rate == 3 or header >> 12 & 15 in (0, 15):
+                return position
+            is_mpeg1 = version == 3
+            kilobits = _MP3_KILOBITS[is_mpeg1][(header >> 12 & 15) - 1]
+            sample_rate_hz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+            position += (144_000 if is_mpeg1 else 72_000) * kilobits // sample_rate_hz + (header >> 9 & 1)
+
+
+def _mp4_length(path: Path) -> int:
+    position = 0
+    while len(header := _read_at(path, position, 16)) == 16 and header[4:8] in _MP4_BOXES:
+        size = int.from_bytes(header[:4], "big")
+        if size == 1:
+            size = int.from_bytes(header[8:16], "big")
+        if size < 8:  # 0: to the end of the file
+            return 0
+        position += size
+    return position
 
 
 def _ogg_length(path: Path) -> int:
@@ -146,6 +192,15 @@ def _matroska_length(path: Path) -> int:
     size = int.from_bytes(head[at : at + num_size_bytes], "big") & ((1 << 7 * num_size_bytes) - 1)
     is_open_ended = size == (1 << 7 * num_size_bytes) - 1
     return 0 if is_open_ended else at + num_size_bytes + size
+
+
+_MEASURES = {
+    "wav": _wav_length,
+    "mp3": _mp3_length,
+    "ogg": _ogg_length,
+    "mp4": _mp4_length,
+    "matroska": _matroska_length,
+}
 
 
 def _read_at(path: Path, position: int, num_bytes: int) -> bytes:

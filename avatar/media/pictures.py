@@ -28,7 +28,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     """Reads a picture as a viewer would show it.
 
     Turned upright by its EXIF rotation, transparency over white, the first frame of an animation, 16-bit and CMYK
-    brought to 8-bit RGB, an embedded colour profile (a phone's Display P3, Adobe RGB, press profiles) converted to sRGB.
+    brought to 8-bit RGB, an embedded colour profile (Display P3 of phones, Adobe RGB, of a press) made sRGB.
 
     Args:
         path: jpg, png, webp, avif, gif, bmp or tiff.

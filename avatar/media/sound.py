@@ -20,6 +20,7 @@ from avatar.media.containers import decode, open_container, picture_stream, soun
 from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
 _FULL_SCALE_LIMIT = 8.0  # float files may overshoot 1.0 a little; beyond +18 dB their scale is another one
+_MAX_LACK_S = 0.01
 _MAX_TAIL_SAMPLES = 4096  # what a codec may add behind the end that an mp4 declares: two frames of AAC at most
 
 
@@ -172,7 +173,11 @@ def _resampled(container: InputContainer, stream: AudioStream, path: Path, targe
 
 
 def _within_length(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame]:
-    """The frames without the padding that an encoder put behind an mp4's declared end; FFmpeg trims the start."""
+    """The frames, held against the length that MP4 and FLAC declare.
+
+    FFmpeg leaves the padding behind an MP4's end, and says nothing of FLAC frames with a wrong checksum, which it drops.
+    """
+    num_samples = 0
     is_declared = "mp4" in container.format.name and stream.duration is not None
     end_s = float(start_time(stream) + (stream.duration or 0) * (stream.time_base or 0)) if is_declared else None
     for frame in decode(container, stream, path):
@@ -182,7 +187,15 @@ def _within_length(container: InputContainer, stream: AudioStream, path: Path) -
                 continue
             if 0 < surplus < frame.samples:
                 frame = _first_samples(frame, frame.samples - surplus)
+        num_samples += frame.samples
         yield frame
+    if container.format.name == "flac" and stream.duration and stream.time_base:
+        read_s, declared_s = num_samples / stream.codec_context.sample_rate, float(stream.duration * stream.time_base)
+        if read_s < declared_s - _MAX_LACK_S:
+            raise MediaError(
+                f"{path} is damaged or truncated: it declares {declared_s:.2f} s and {read_s:.2f} s of that can be read; "
+                "copy or export it again"
+            )
 
 
 def _first_samples(frame: AudioFrame, num_samples: int) -> AudioFrame:

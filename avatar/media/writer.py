@@ -52,8 +52,8 @@ def write_video(
     """Writes an mp4 as its frames are made; memory does not grow with its length.
 
     H.264 (yuv420p, BT.709, limited range), the index in front. The sound keeps its own quality: AAC in an mp4, m4a or
-    mov is copied, anything else is encoded at its own rate with its own channels (three to five become stereo, six and more
-    5.1). It is cut, or continued with silence, to the picture's length. The file appears whole or not at all.
+    mov is copied, anything else is encoded at its own rate with its own channels (three to five become stereo, six and
+    more 5.1). It is cut, or continued with silence, to the picture's length. The file appears whole or not at all.
 
     Args:
         path: a name ending in .mp4.
