@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
-# Debian's names of the packages that hold the libraries which opencv's and mediapipe's wheels leave to the system
-_LIBRARY_PACKAGES = {
-    "libGL.so.1": "libgl1",
-    "libgthread-2.0.so.0": "libglib2.0-0",
-    "libglib-2.0.so.0": "libglib2.0-0",
-    "libEGL.so.1": "libegl1",
-    "libGLESv2.so.2": "libgles2",
-    "libportaudio.so.2": "libportaudio2",
-}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -58,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AvatarError as err:
         return _fail(f"error: {err}", err.exit_code, args.debug)
     except ImportError as err:
-        missing = _missing_dependency(err)
+        missing = MissingDependencyError.from_import_error(err)
         return _fail(f"error: {missing}", missing.exit_code, args.debug)
     except OSError as err:
         failure = _output_error(err)
@@ -240,24 +230,6 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-
-
-def _missing_dependency(err: ImportError) -> MissingDependencyError:
-    """What to install, from what the failed import said."""
-    library = re.search(r"(\S+?\.so[.\d]*): cannot open shared object file", str(err))
-    if library:
-        package = _LIBRARY_PACKAGES.get(library[1])
-        hint = (
-            f"install it, on Debian or Ubuntu: apt-get install {package}"
-            if package
-            else "install the package that has it"
-        )
-        return MissingDependencyError(f"the system library {library[1]} is missing; {hint}")
-    if isinstance(err, ModuleNotFoundError):
-        return MissingDependencyError(
-            f"the Python package {err.name!r} is not installed; pip install it, or run make again"
-        )
-    return MissingDependencyError(str(err))
 
 
 def _output_error(err: OSError) -> OutputError:

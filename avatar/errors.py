@@ -16,6 +16,20 @@
 failures (exit code 1).
 """
 
+from __future__ import annotations
+
+import re
+
+# Debian's names of the packages with the libraries that opencv's and mediapipe's wheels leave to the system
+_LIBRARY_PACKAGES = {
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libGLESv2.so.2": "libgles2",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libportaudio.so.2": "libportaudio2",
+}
+
 
 class AvatarError(Exception):
     """Base of every error this package raises on purpose."""
@@ -65,3 +79,15 @@ class OutputError(AvatarError):
 
 class MissingDependencyError(AvatarError):
     """A package, a system library or a weight file is absent."""
+
+    @classmethod
+    def from_import_error(cls, err: ImportError) -> MissingDependencyError:
+        """What to install, from what a failed import said."""
+        library = re.search(r"(\S+?\.so[.\d]*): cannot open shared object file", str(err))
+        if library:
+            package = _LIBRARY_PACKAGES.get(library[1])
+            hint = f"on Debian or Ubuntu: apt-get install {package}" if package else "install the package that has it"
+            return cls(f"the system library {library[1]} is missing; {hint}")
+        if isinstance(err, ModuleNotFoundError):
+            return cls(f"the Python package {err.name!r} is not installed; pip install it, or run make again")
+        return cls(str(err))

@@ -131,8 +131,7 @@ def test_wrong_usage_exits_2_and_names_the_option(
         (
             ImportError("libGL.so.1: cannot open shared object file: No such file or directory"),
             1,
-            "avatar: error: the system library libGL.so.1 is missing; install it, on Debian or Ubuntu: "
-            "apt-get install libgl1",
+            "avatar: error: the system library libGL.so.1 is missing; on Debian or Ubuntu: apt-get install libgl1",
         ),
         (
             ImportError("libodd.so.3: cannot open shared object file: No such file or directory"),

@@ -195,6 +195,21 @@ def test_ctrl_c_half_way_leaves_nothing(
     assert line == "avatar: interrupted; nothing was written"
 
 
+def test_a_machine_without_libgl_is_told_its_name(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    words = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (broken / "cv2.py").write_text(f"raise ImportError({words!r})")  # what importing OpenCV does there
+    command = [sys.executable, "-m", "avatar.cli", "animate", PORTRAIT, SPEECH, "-o", tmp_path / "video.mp4"]
+    environment = os.environ | {"PYTHONPATH": str(broken)}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "libGL.so.1" in done.stderr.splitlines()[-1]
+    assert "apt-get install libgl1" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_a_real_ctrl_c_ends_a_real_run_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "avatar.cli", "animate", PORTRAIT, EXAMPLES / "rainbow.wav"]
