@@ -1,6 +1,9 @@
 # make demo   the main job on the shipped example
 # make test   lint, format, types, tests
-PYTHON ?= python3
+# python3 where its version fits, else the newest that does
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+  $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && exit; \
+  done; echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
