@@ -111,7 +111,7 @@ def random_speech(rig: Rig, num_frames: int, rng: np.random.Generator) -> np.nda
 
 def _smooth_noise(num_frames: int, smoothing: float, rng: np.random.Generator) -> np.ndarray:
     noise = gaussian_filter1d(rng.standard_normal(num_frames), smoothing, mode="wrap")
-    return noise / noise.std()
+    return noise / max(float(noise.std()), 1e-6)
 
 
 def fit_region(name: str, points: np.ndarray, rig: Rig, weights: np.ndarray) -> RegionBasis:

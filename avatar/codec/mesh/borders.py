@@ -16,7 +16,7 @@ import numpy as np
 _RAMP = np.array([0.60, 0.35, 0.15, 0.0])  # share of the step taken off each frame of the new group
 _EXPRESSION_LIMIT = 0.25  # canonical units; a larger step is an event
 _POSE_LIMIT = np.array([0.03, 0.03, 0.03, 0.25, 0.25, 0.015, 0.06, 0.06])  # rad, units, log scale, units
-_ACTIVITY_FACTOR = 2.0  # a step must exceed this many times the bending inside the groups
+_ACTIVITY_FACTOR = 1.0  # a step must exceed this many times the bending inside the groups
 
 
 class BorderSmoother:

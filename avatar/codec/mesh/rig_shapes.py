@@ -7,7 +7,7 @@ import numpy as np
 from avatar.codec.mesh import rig_shapes_mouth as mouth
 from avatar.codec.mesh import rig_shapes_upper as upper
 from avatar.codec.mesh.rig_shapes_detail import lip_details
-from avatar.codec.mesh.rig_shapes_field import split_sides, symmetrise
+from avatar.codec.mesh.rig_shapes_field import mirror_field, split_sides, symmetrise
 
 SIGNED = frozenset(("jaw_left", "mouth_left"))  # these run from -1 (person's right) to 1; details do too
 _MOUTH_SEAM, _BROW_SEAM = 1.4, 1.0  # half width of the soft seam between left and right halves, canonical units
@@ -18,12 +18,12 @@ def named_shapes() -> dict[str, np.ndarray]:
     opened = mouth.jaw_open()
     shapes = {
         "jaw_open": opened,
-        "jaw_left": mouth.jaw_left(),
+        "jaw_left": _antisymmetric(mouth.jaw_left()),
         "jaw_forward": mouth.jaw_forward(),
         "mouth_close": mouth.mouth_close(opened),
         "mouth_funnel": mouth.mouth_funnel(),
         "mouth_pucker": mouth.mouth_pucker(),
-        "mouth_left": mouth.mouth_left(),
+        "mouth_left": _antisymmetric(mouth.mouth_left()),
     }
     _add_sides(shapes, "mouth_smile", mouth.mouth_smile(), _MOUTH_SEAM)
     _add_sides(shapes, "mouth_frown", mouth.mouth_frown(), _MOUTH_SEAM)
@@ -59,3 +59,8 @@ def all_shapes() -> dict[str, np.ndarray]:
 def _add_sides(shapes: dict[str, np.ndarray], name: str, field: np.ndarray, seam: float) -> None:
     left, right = split_sides(symmetrise(field), seam)
     shapes[f"{name}_l"], shapes[f"{name}_r"] = left, right
+
+
+def _antisymmetric(field: np.ndarray) -> np.ndarray:
+    """The part of a field whose mirror image is its opposite, as a shape with a sign must be."""
+    return (field - mirror_field(field)) / 2

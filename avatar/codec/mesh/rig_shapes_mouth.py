@@ -24,7 +24,7 @@ from avatar.face_mesh import NUM_SKIN_POINTS
 LipMotion = Callable[[bool, float, float], tuple[float, float, float]]
 
 _RING_DEPTH = (0.0, 0.35, 0.7, 1.0)
-_JAW_ANGLE_RAD = 0.33
+_JAW_ANGLE_RAD = 0.318
 _JAW_HINGE_YZ = (-3.5, -2.5)  # below the condyle: the jaw slides forward as it turns, which lowers the true axis
 _JAW_SLIDE = np.array([0.0, -0.10, 0.30])
 _CHIN = (152, 148, 176, 149, 150, 136, 377, 400, 378, 379, 365, 175, 171, 396, 199, 208, 428, 200, 201, 421)
@@ -82,10 +82,10 @@ def _jaw_handles(displacement: np.ndarray) -> dict[int, tuple[float, float, floa
 
 
 def jaw_open() -> np.ndarray:
-    """The jaw swings down by 19 degrees; 2.5 units between the inner lips in the middle."""
+    """The jaw swings down by 18 degrees; 2.5 units between the inner lips in the middle."""
     carried = jaw_motion()
     drop, back = carried[14, 1], carried[14, 2]
-    corner = np.array([0.22, 0.40 * drop, -0.25])  # corners move in, down and back
+    corner = np.array([0.14, 0.28 * drop, -0.30])  # corners move in, down and back
 
     def motion(upper: bool, depth: float, u: float) -> tuple[float, float, float]:
         side = -np.sign(u) * corner[0] * abs(u) ** 1.5
@@ -166,7 +166,7 @@ def mouth_left() -> np.ndarray:
     """The whole mouth drawn to the person's left."""
 
     def motion(upper: bool, depth: float, u: float) -> tuple[float, float, float]:
-        return 0.95 - 0.10 * u * u, 0.04 * u, -0.08 * abs(u)
+        return 0.95 - 0.10 * u * u, 0.04 * u, -0.10 * u
 
     return _field(lips(motion))
 
