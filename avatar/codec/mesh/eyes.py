@@ -7,7 +7,7 @@ import numpy as np
 
 from avatar.codec.mesh.fill import smooth_fill
 from avatar.codec.mesh.pose import between_planes, plane_affine
-from avatar.codec.mesh.surface import smoothstep
+from avatar.codec.mesh.surface import smooth_ramp, smoothstep
 from avatar.face_mesh import LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS, Similarity, canonical_vertices
 
 _LIMIT_GAZE = 0.4  # canonical units
@@ -99,7 +99,7 @@ class Eye:
         carry = between_planes(self._depth, self._head, head)
         steady = self._lids @ carry[:, :2].T + carry[:, 2]
         look = plane_affine(self._depth, self._head)[:, :2] @ np.clip(gaze, -_LIMIT_GAZE, _LIMIT_GAZE)
-        strength = float(smoothstep(0.1, 0.7, np.abs(lids - steady).max() + np.abs(look).max()))
+        strength = smooth_ramp(0.1, 0.7, float(np.abs(lids - steady).max() + np.abs(look).max()))
         if strength == 0.0:
             return
         low = np.maximum(np.floor(lids.min(axis=0)).astype(int) - 4, 0)
@@ -109,10 +109,10 @@ class Eye:
         size = (int(high[1] - low[1]), int(high[0] - low[0]))
         part = view[low[1] : high[1], low[0] : high[0]]
         opening = soft_polygon(lids - low, size, 0.8)
-        visible = opening * (strength * (1 - smoothstep(0.75, 0.97, np.float64(closed))))
+        visible = opening * (strength * (1 - smooth_ramp(0.75, 0.97, closed)))
         ball = self._sample(low, size, carry, look)
         mixed = part + visible[..., None] * (ball - part)
-        shut = float(smoothstep(0.7, 1.0, np.float64(closed)))
+        shut = smooth_ramp(0.7, 1.0, closed)
         if shut > 0:
             line = self._lash_line(lids - low, size)
             mixed += (0.7 * shut) * line[..., None] * (self._lash - mixed)
@@ -159,7 +159,7 @@ def soft_polygon(points: np.ndarray, size: tuple[int, int], blur_px: float) -> n
 
 
 def _uncovered_eyeball(patch: np.ndarray, lids: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """The patch as if the lids were away, (h, w, 3) float32: iris completed by its mirror image, white spread outward."""
+    """The patch as if the lids were away, (h, w, 3) float32: iris mirrored into its hidden part, white spread out."""
     height, width = patch.shape[:2]
     inside = np.zeros((height, width), np.uint8)
     cv2.fillPoly(inside, [np.round(lids * 16).astype(np.int32)], 255, shift=4)

@@ -9,7 +9,7 @@ from avatar.codec.mesh.eyes import soft_polygon
 from avatar.codec.mesh.mouth_colours import MouthColours
 from avatar.codec.mesh.own_mouth import OwnInterior
 from avatar.codec.mesh.pose import between_planes, plane_affine
-from avatar.codec.mesh.surface import smoothstep
+from avatar.codec.mesh.surface import smooth_ramp, smoothstep
 from avatar.codec.mesh.teeth import make_teeth
 from avatar.face_mesh import INNER_LIP_PAIRS, LIPS_INNER, MOUTH_CORNERS, Similarity
 
@@ -19,27 +19,34 @@ _JAW = (152, 175, 199, 200, 148, 377)
 _MEAN_MOUTH_WIDTH = 4.6  # canonical units; teeth and tongue are made for it
 _DEAD_ZONE = (0.07, 0.26)  # gap at which the inside starts to show, and at which it is fully there
 _TONGUE_DEPTH, _TEETH_DEPTH, _LOWER_TEETH_DEPTH, _CAVITY_DEPTH = 1.6, 0.55, 0.75, 2.0  # behind the lips
-_UPPER_EDGE = (0.04, 0.20)  # biting edge below the closed lips, range over persons, of the mouth's unit
-_LOWER_TEETH_ALPHA, _LOWER_TEETH_LIGHT = 0.75, 0.74
+_TEETH_AMBIENT = np.float32(0.35)  # teeth stand further out than the cavity and catch more light
+_UPPER_EDGE = (0.08, 0.24)  # biting edge below the closed lips, range over persons, of the mouth's unit
+_LOWER_TEETH_ALPHA, _LOWER_TEETH_LIGHT = np.float32(0.75), np.float32(0.74)
 
 
-def part_lips(shape: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+def part_lips(shape: np.ndarray, neutral: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """Moves lips that have crossed back to where they touch, each half of the way; in place.
 
+    A photo with an open mouth leaves a sliver of its teeth between the lips of its computed neutral; it is closed too.
+
     Args:
-        shape: (478, 3) the face as photographed, canonical units.
-        displacement: (478, 3) from that face.
+        shape, neutral: (478, 3) the face as photographed and with closed lips, canonical units.
+        displacement: (478, 3) from the photographed face.
 
     Returns:
         (9,) gap of the inner lips along the mouth, canonical units, at least what the photo has if that is negative.
     """
     upper, lower = _PAIRS[:, 0], _PAIRS[:, 1]
     own = shape[upper, 1] - shape[lower, 1]
+    sliver = np.maximum(neutral[upper, 1] - neutral[lower, 1], 0.0)
     gap = own + displacement[upper, 1] - displacement[lower, 1]
-    crossed = np.minimum(gap - np.minimum(own, 0.0), 0.0)
-    displacement[upper, 1] -= crossed / 2
-    displacement[lower, 1] += crossed / 2
-    return gap - crossed
+    opened = own - sliver
+    share = np.where(opened > 0.1, np.clip((gap - sliver) / np.maximum(opened, 0.1), 0.0, 1.0), 1.0)
+    wanted = np.maximum(gap - (1 - share) * sliver, np.minimum(own, 0.0))
+    excess = gap - wanted
+    displacement[upper, 1] -= excess / 2
+    displacement[lower, 1] += excess / 2
+    return wanted
 
 
 class Mouth:
@@ -72,16 +79,12 @@ class Mouth:
         self._lip_depth = float(lips[2])
         self._colours = MouthColours.of(crop, landmarks_px, shape)
         resolution = float(np.clip(1.25 * head.scale, 6.0, 64.0))
-        self._upper = make_teeth(
-            self._colours.enamel, self._colours.gum, self._unit, resolution, upper=True, rng=rng
-        )
-        self._lower = make_teeth(
-            self._colours.enamel, self._colours.gum, self._unit, resolution, upper=False, rng=rng
-        )
+        self._upper = make_teeth(self._colours.enamel, self._colours.gum, self._unit, resolution, upper=True, rng=rng)
+        self._lower = make_teeth(self._colours.enamel, self._colours.gum, self._unit, resolution, upper=False, rng=rng)
         self._upper_edge = rng.uniform(*_UPPER_EDGE) * self._unit
         self._own = OwnInterior.of(crop, landmarks_px, shape, self._colours)
         own_gap = shape[_PAIRS[:, 0], 1] - shape[_PAIRS[:, 1], 1]
-        self._was_open = float(smoothstep(0.1, 0.4, own_gap[_MIDDLE].mean()))
+        self._was_open = smooth_ramp(0.1, 0.4, own_gap[_MIDDLE].mean())
 
     def draw(
         self, view: np.ndarray, target: np.ndarray, displacement: np.ndarray, gap: np.ndarray, head: Similarity
@@ -99,9 +102,9 @@ class Mouth:
         change = float(np.abs(displacement[ring]).max())
         opening = float(gap[_MIDDLE].mean())
         widest = float(gap.max())
-        changed = float(smoothstep(0.02, 0.30, change)) if self._was_open > 0 else 1.0
-        strength = changed * float(smoothstep(*_DEAD_ZONE, widest))
-        seam = self._was_open * float(smoothstep(0.22, 0.05, widest))
+        changed = smooth_ramp(0.02, 0.30, change) if self._was_open > 0 else 1.0
+        strength = changed * smooth_ramp(*_DEAD_ZONE, widest)
+        seam = self._was_open * smooth_ramp(0.22, 0.05, widest)
         if strength == 0.0 and seam * changed == 0.0:
             return
         lips = target[ring].astype(np.float64)
@@ -111,25 +114,26 @@ class Mouth:
         if (high - low < 2).any():
             return
         part = view[low[1] : high[1], low[0] : high[0]]
-        size = part.shape[:2]
+        size = (part.shape[0], part.shape[1])
         colour = part.astype(np.float32)
         if seam * changed > 0:
-            self._darken_seam(colour, lips - low, 0.55 * seam * changed)
+            self._darken_seam(colour, lips - low, 0.75 * seam * changed)
         if strength > 0:
             blur_px = max(0.7, 0.055 * head.scale)
             mask = soft_polygon(lips - low, size, blur_px)
             alpha = np.clip(mask * 1.15 - 0.08, 0, 1) * np.float32(strength)
-            inside = self._inside(low, size, displacement, gap, head)
-            inside *= self._shade(mask, opening, low, head)[..., None]
+            shade = self._shade(mask, opening, low, head)[..., None]
+            inside = self._inside(low, shade, displacement, gap, head)
             if self._own is not None:
                 self._own.lay_over(inside, low, between_planes(self._own.depth, self._head, head), mask, opening)
             colour += alpha[..., None] * (inside - colour)
         np.copyto(part, np.clip(colour + 0.5, 0, 255).astype(np.uint8))
 
     def _inside(
-        self, low: np.ndarray, size: tuple[int, int], displacement: np.ndarray, gap: np.ndarray, head: Similarity
+        self, low: np.ndarray, shade: np.ndarray, displacement: np.ndarray, gap: np.ndarray, head: Similarity
     ) -> np.ndarray:
-        """Unshaded colours behind the lips, (h, w, 3) float32."""
+        """Colours behind the lips under the light `shade` (h, w, 1) leaves them, (h, w, 3) float32."""
+        size = (shade.shape[0], shade.shape[1])
         unit, (seam_x, seam_y) = self._unit, self._seam
         opening = max(float(gap[_MIDDLE].mean()), 0.0)
         jaw = 0.95 * displacement[list(_JAW)].mean(axis=0) + self._jaw_at_rest()
@@ -143,21 +147,23 @@ class Mouth:
         rise_x = (x - seam_x - jaw[0]) / np.float32(1.45 * unit)
         rise_y = (y - (seam_y - 0.62 * unit + 0.8 * jaw[1])) / np.float32(0.60 * unit + 0.22 * opening)
         reach = np.sqrt(rise_x**2 + rise_y**2)
-        tongue = smoothstep(1.05, 0.70, reach) * float(smoothstep(0.2, 0.8, opening))
+        tongue = smoothstep(1.05, 0.70, reach) * smooth_ramp(0.2, 0.8, opening)
         furrow = 1 - 0.12 * np.exp(-((rise_x / 0.12) ** 2))
         colour += tongue[..., None] * (self._colours.tongue * (furrow * (1.05 - 0.25 * reach))[..., None] - colour)
 
+        colour *= shade
         if self._own is None:
+            light = _TEETH_AMBIENT + (1 - _TEETH_AMBIENT) * shade
             x, y = self._plane(self._lip_depth - _LOWER_TEETH_DEPTH, low, size, head)
-            wide = float(smoothstep(0.3, 2.0, opening))
+            wide = smooth_ramp(0.3, 2.0, opening)
             edge = min(seam_y + jaw[1], lower_lip + (0.24 - 0.10 * wide) * unit)
             row = self._lower.sample(x - np.float32(seam_x + jaw[0]), y - np.float32(edge))
-            shown = np.float32(_LOWER_TEETH_ALPHA * smoothstep(0.25, 0.7, opening))
-            colour += shown * (row[..., :3] * np.float32(_LOWER_TEETH_LIGHT) - row[..., 3:] * colour)
+            shown = np.float32(_LOWER_TEETH_ALPHA * smooth_ramp(0.25, 0.7, opening))
+            colour += shown * (row[..., :3] * (_LOWER_TEETH_LIGHT * light) - row[..., 3:] * colour)
 
             x, y = self._plane(self._lip_depth - _TEETH_DEPTH, low, size, head)
             row = self._upper.sample(x - np.float32(seam_x), y - np.float32(seam_y - self._upper_edge))
-            colour += row[..., :3] - row[..., 3:] * colour
+            colour += row[..., :3] * light - row[..., 3:] * colour
         return colour
 
     def _jaw_at_rest(self) -> np.ndarray:

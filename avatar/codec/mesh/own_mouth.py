@@ -11,7 +11,7 @@ from avatar.codec.mesh.mouth_colours import MouthColours, is_open, polygon_pixel
 from avatar.face_mesh import LIPS_INNER, MOUTH_CORNERS
 
 _BRIGHT = 0.72  # of the skin: a dark open mouth must not be pasted where teeth belong
-_RISE = 0.14  # how far the teeth go on under the upper lip, in mouth widths
+_RISE = 0.26  # how far the teeth go on under the upper lip, in mouth widths
 _DEPTH = 0.5  # canonical units behind the lips
 
 
@@ -43,19 +43,21 @@ class OwnInterior:
         low = np.floor(np.maximum(lips.min(axis=0) - 0.3 * width, 0)).astype(int)
         high = np.ceil(np.minimum(lips.max(axis=0) + 0.3 * width, crop.shape[1::-1])).astype(int)
         patch = crop[low[1] : high[1], low[0] : high[0]]
-        size = patch.shape[:2]
+        size = (patch.shape[0], patch.shape[1])
         opening = soft_polygon(lips - low, size, 0.6)
         inset = max(1, round(0.012 * width))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * inset + 1, 2 * inset + 1))
         core = cv2.erode((opening > 0.5).astype(np.uint8), kernel).astype(np.float32)
         if core.sum() < 12:
-            core = opening
-        colour = core[..., None] * patch + (1 - core[..., None]) * smooth_fill(patch, core)
+            return None
+        brightness = patch.sum(axis=2)
+        light = core * (brightness >= np.percentile(brightness[core > 0.5], 40))  # teeth, not the lips' shadow
+        colour = core[..., None] * patch + (0.93 * (1 - core[..., None])) * smooth_fill(patch, light)
         raised = lips - low
         centre = raised.mean(axis=0)
         up = landmarks_px[13] - landmarks_px[14]
         up = up / max(float(np.linalg.norm(up)), 1e-6)
-        grown = centre + 1.06 * (raised - centre)
+        grown = centre + (1.12, 1.06) * (raised - centre)
         grown[1:10] += _RISE * width * up
         alpha = soft_polygon(grown, size, max(0.8, 0.02 * width))
         return cls(colour, alpha, low, float(shape[[13, 14], 2].mean()) - _DEPTH)

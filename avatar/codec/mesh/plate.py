@@ -10,6 +10,7 @@ import numpy as np
 from avatar.codec.mesh.fill import textured_fill
 from avatar.codec.mesh.surface import smoothstep
 
+_LARGEST_PX = 1024  # larger crops get their matte and plate from a smaller copy
 _MIN_BACKGROUND_SHARE = 0.02  # with less of it there is nothing to fill from
 
 
@@ -41,6 +42,24 @@ def make_matte(
 
     Source: He et al. 2010, "Guided Image Filtering", for the refinement.
     """
+    longest = max(image.shape[:2])
+    if longest <= _LARGEST_PX:
+        return _make_matte(image, person, face_contour, movable, face_height_px)
+    ratio = _LARGEST_PX / longest
+    size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
+    small = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (image, person, movable.astype(np.uint8))]
+    matte = _make_matte(small[0], small[1], face_contour * ratio, small[2] > 0, face_height_px * ratio)
+    whole = (image.shape[1], image.shape[0])
+    alpha, hole, plate = (cv2.resize(part, whole, interpolation=cv2.INTER_LINEAR) for part in matte)
+    alpha[~movable] = 0
+    hole[~movable] = 0
+    np.copyto(plate, image, where=(hole < 255)[..., None])
+    return Matte(alpha, hole, plate)
+
+
+def _make_matte(
+    image: np.ndarray, person: np.ndarray, face_contour: np.ndarray, movable: np.ndarray, face_height_px: float
+) -> Matte:
     pixel = max(1.0, face_height_px / 200)  # the radii below suit a face 200 px high
     radius = max(2, round(7 * pixel))
     sharp = cv2.ximgproc.guidedFilter(image, person.astype(np.float32), radius, 25.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from avatar.codec.mesh.plate import make_matte
 from avatar.codec.mesh.pose import HeadMover, project
 from avatar.codec.mesh.raster import composite, rasterise
 from avatar.codec.mesh.surface import Surface, face_height_px
-from avatar.codec.mesh.track import PortraitGeometry, portrait_geometry
+from avatar.codec.mesh.track import portrait_geometry
 from avatar.errors import OptionError
 from avatar.face_mesh import CHIN, FACE_OVAL, NUM_POINTS, Similarity
 from avatar.types import BBox, Face, Portrait
@@ -31,6 +32,8 @@ _STILL_PX = 1.5  # displacement at which the matte takes over, for a face 200 px
 
 class Stage:
     """One portrait, set up once, then rendered as often as wanted; every frame depends on its own motion only.
+
+    Not for use from two threads at once: it draws into its own scratch buffers.
 
     Args:
         portrait: the picture and the face that will speak.
@@ -60,7 +63,7 @@ class Stage:
         if size_px is not None and size_px < 16:
             raise OptionError(f"size_px must be at least 16, not {size_px}")
         self.still, ratio = _scaled(portrait.image, size_px)
-        self.size = self.still.shape[:2]
+        self.size = (self.still.shape[0], self.still.shape[1])
         geometry = portrait_geometry(portrait.face)
         self._geometry = geometry
         self.own_expression = geometry.own_expression.astype(np.float32)
@@ -109,6 +112,10 @@ class Stage:
         shape = self._geometry.shape
         self._eyes = make_eyes(crop, landmarks, shape, head)
         seed = zlib.crc32(np.round(shape[:468] * 20).astype(np.int16).tobytes())
+        oval = landmarks[list(FACE_OVAL)]
+        room = min(*oval.min(axis=0), *(np.array([width, height]) - oval.max(axis=0)))
+        # Beyond the photo's edge hair and clothes go on mirrored; a face that is cut off there must not.
+        self._beyond = cv2.BORDER_REFLECT_101 if room > 0.1 * self._face_px else cv2.BORDER_REPLICATE
         self._mouth = Mouth(crop, landmarks, shape, self._geometry.neutral, head, seed)
 
     def render(self, motion: MeshMotion) -> np.ndarray:
@@ -129,21 +136,41 @@ class Stage:
         """
         left, top, right, bottom = self._box
         view = canvas[top:bottom, left:right]
-        displacement = motion.expression[index].astype(np.float64) - self.own_expression
-        _, closed = settle_lids(self._geometry.shape, displacement)
-        gap = part_lips(self._geometry.shape, displacement)
-        head = self._mover.place(motion.rotation[index], motion.translation[index])
-        target, depth = self._surface.move(displacement, head)
+        pose = self._pose(motion, index)
         self._map[:] = self._identity_map
         self._gain.fill(1.0)
-        order = self._surface.painting_order(depth)
-        rasterise(target, self._surface.source, self._unlit, order, self._map, self._gain)
-        cv2.remap(self._texture, self._map, None, cv2.INTER_LINEAR, self._warped, cv2.BORDER_REPLICATE)
+        order = self._surface.painting_order(pose.depth)
+        rasterise(pose.target, self._surface.source, self._unlit, order, self._map, self._gain)
+        cv2.remap(self._texture, self._map, None, cv2.INTER_LINEAR, self._warped, self._beyond)
         still_px = np.float32(_STILL_PX * max(1.0, self._face_px / 200))
         composite(view, self._warped, self._plate, self._hole, self._map, self._gain, still_px)
-        for eye, shut in zip(self._eyes, closed, strict=True):
-            eye.draw(view, target, head, motion.gaze[index], float(shut))
-        self._mouth.draw(view, target, displacement, gap, head)
+        for eye, shut in zip(self._eyes, pose.closed, strict=True):
+            eye.draw(view, pose.target, pose.head, motion.gaze[index], float(shut))
+        self._mouth.draw(view, pose.target, pose.displacement, pose.gap, pose.head)
+
+    def landmarks(self, motion: MeshMotion) -> np.ndarray:
+        """Where the face's points lie in the frames, (T, 478, 2) float32 px; irises follow the head, not the gaze."""
+        corner = np.array(self._box[:2], np.float32) + 0.5
+        return np.stack([self._pose(motion, i).target[:NUM_POINTS] + corner for i in range(len(motion))])
+
+    def _pose(self, motion: MeshMotion, index: int) -> _Pose:
+        """Everything geometric about one frame."""
+        geometry = self._geometry
+        displacement = motion.expression[index].astype(np.float64) - self.own_expression
+        _, closed = settle_lids(geometry.shape, displacement)
+        gap = part_lips(geometry.shape, geometry.neutral, displacement)
+        head = self._mover.place(motion.rotation[index], motion.translation[index])
+        target, depth = self._surface.move(displacement, head)
+        return _Pose(displacement, closed, gap, head, target, depth)
+
+
+class _Pose(NamedTuple):
+    displacement: np.ndarray  # (478, 3) canonical, from the face as photographed
+    closed: np.ndarray  # (2,) eyes, 0 to 1
+    gap: np.ndarray  # (9,) inner lips, canonical
+    head: Similarity
+    target: np.ndarray  # (N, 2) px of the crop
+    depth: np.ndarray  # (478,)
 
 
 def _scaled(image: np.ndarray, size_px: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -177,9 +204,7 @@ def _crop_box(landmarks: np.ndarray, face_height: float, size: tuple[int, int]) 
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _obstacles(
-    others: Sequence[Face], ratio: np.ndarray, corner: tuple[int, int]
-) -> list[tuple[float, float, float]]:
+def _obstacles(others: Sequence[Face], ratio: np.ndarray, corner: tuple[int, int]) -> list[tuple[float, float, float]]:
     """Circles (x, y, radius) around other heads, px of the crop."""
     circles = []
     for face in others:

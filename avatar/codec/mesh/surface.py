@@ -1,4 +1,4 @@
-"""The deformable surface of one portrait: the face mesh and an outer mesh for hair, neck, shoulders and surroundings."""
+"""The deformable surface of one portrait: the face mesh, and an outer mesh for hair, neck, shoulders, surroundings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 from avatar.codec.mesh.pose import project
-from avatar.face_mesh import FACE_OVAL, FOREHEAD_TOP, CHIN, NUM_POINTS, Similarity, skin_triangles, triangles
+from avatar.face_mesh import CHIN, FACE_OVAL, FOREHEAD_TOP, NUM_POINTS, Similarity, skin_triangles, triangles
 
 _RINGS = (1.06, 1.14)  # the oval, scaled about its centre
 _GRID = 25  # outer vertices along the crop's longer side
@@ -17,12 +17,18 @@ _RECEDE = 0.7  # depth lost per unit of distance from the oval (hair and ears li
 _DEEPEST = -9.0  # canonical units
 _BODY_SHARE = 0.12  # of the head's shift that the shoulders take part in
 _INNER_BORDER = 0.10  # share of the crop over which motion fades to nothing, where the photo goes on outside
-_OUTER_BORDER = 0.03  # the same where the crop ends with the photo
+_BEYOND = 0.12  # how far the mesh goes on where the crop ends with the photo, so that the photo's edge can move freely
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
     """0 at `low`, 1 at `high`, smooth between; `low` may be the greater."""
-    share = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
+    share = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return share * share * (3 - 2 * share)
+
+
+def smooth_ramp(low: float, high: float, value: float) -> float:
+    """`smoothstep` of one number."""
+    share = min(max((value - low) / (high - low), 0.0), 1.0)
     return share * share * (3 - 2 * share)
 
 
@@ -55,27 +61,25 @@ class Surface:
     ) -> None:
         self._shape, self._head = shape.astype(np.float64), head
         face = landmarks_px.astype(np.float64)
-        outer = _outer_points(face, crop_size)
+        outer = _outer_points(face, crop_size, open_sides)
         source = np.concatenate([face, outer])
         self.source = np.ascontiguousarray(source, np.float32)
         self.skin = np.ascontiguousarray(skin_triangles(), np.int32)
         self.backdrop = _backdrop(source, face)
 
-        held = _border_pin(source, crop_size, open_sides, _INNER_BORDER, 0.0)
-        posed = _border_pin(source, crop_size, open_sides, _INNER_BORDER, _OUTER_BORDER)
+        pin = _border_pin(source, crop_size, open_sides)
         for x, y, radius in others_px:
-            away = smoothstep(1.0, 1.6, np.hypot(source[:, 0] - x, source[:, 1] - y) / radius)
-            held, posed = held * away, posed * away
+            pin *= smoothstep(1.0, 1.6, np.hypot(source[:, 0] - x, source[:, 1] - y) / radius)
         head_share, body_share = self._weights(outer, face)
-        self._face_pin = posed[:NUM_POINTS, None]
-        self._face_hold = held[:NUM_POINTS, None]
-        self._head_share = (head_share * posed[NUM_POINTS:])[:, None]
-        self._body_share = (body_share * posed[NUM_POINTS:] * (1 - head_share) * _BODY_SHARE)[:, None]
+        face_pin, outer_pin = pin[:NUM_POINTS], pin[NUM_POINTS:]
+        self._face_pin = face_pin[:, None]
+        self._head_share = (head_share * outer_pin)[:, None]
+        self._body_share = (body_share * outer_pin * (1 - head_share) * _BODY_SHARE)[:, None]
         self._outer_shape = self._lift(outer, face)
         self._outer_rest = project(self._outer_shape, head)
-        self._influence = self._oval_influence(outer, face) * held[NUM_POINTS:, None]
+        self._influence = self._oval_influence(outer, face) * outer_pin[:, None]
         outer_follows = np.maximum(self._head_share, self._body_share)[:, 0] + self._influence.sum(axis=1)
-        self.follows = np.concatenate([self._face_hold[:, 0], outer_follows]).astype(np.float32)
+        self.follows = np.concatenate([face_pin, outer_follows]).astype(np.float32)
 
     @property
     def num_vertices(self) -> int:
@@ -96,7 +100,7 @@ class Surface:
         rigid = project(self._shape, head)
         full = project(moved, head)
         bend = full - rigid
-        face = self.source[:NUM_POINTS] + self._face_pin * (rigid - rest) + self._face_hold * bend
+        face = self.source[:NUM_POINTS] + self._face_pin * (full - rest)
         turn = project(self._outer_shape, head) - self._outer_rest
         shift = (head.translation - self._head.translation)[:2] * (1, -1)
         outer = self.source[NUM_POINTS:] + self._head_share * turn + self._body_share * shift
@@ -158,15 +162,23 @@ def _face_axes(face: np.ndarray, head: Similarity) -> tuple[np.ndarray, np.ndarr
     return across, up, float(height), face[CHIN]
 
 
-def _outer_points(face: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
+def _margins(crop_size: tuple[int, int], open_sides: tuple[bool, bool, bool, bool]) -> tuple[float, ...]:
+    """How far the mesh goes on beyond the left, top, right and bottom of the crop, px."""
+    return tuple(1.0 if is_open else _BEYOND * max(crop_size) for is_open in open_sides)
+
+
+def _outer_points(
+    face: np.ndarray, crop_size: tuple[int, int], open_sides: tuple[bool, bool, bool, bool]
+) -> np.ndarray:
     """Rings around the oval and a grid over the crop's remainder, (K, 2) px."""
     height, width = crop_size
     oval = face[list(FACE_OVAL)]
     centre = oval.mean(axis=0)
     rings = np.concatenate([centre + scale * (oval - centre) for scale in _RINGS])
     cell = max(height, width) / (_GRID - 1)
-    across = np.linspace(-1, width, max(2, round(width / cell) + 1))
-    down = np.linspace(-1, height, max(2, round(height / cell) + 1))
+    left, top, right, bottom = _margins(crop_size, open_sides)
+    across = np.linspace(-left, width - 1 + right, max(2, round((left + width + right) / cell) + 1))
+    down = np.linspace(-top, height - 1 + bottom, max(2, round((top + height + bottom) / cell) + 1))
     grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
     contour = oval.astype(np.float32).reshape(-1, 1, 2)
     outside = np.array([cv2.pointPolygonTest(contour, (float(x), float(y)), False) < 0 for x, y in grid])
@@ -189,18 +201,14 @@ def _backdrop(source: np.ndarray, face: np.ndarray) -> np.ndarray:
 
 
 def _border_pin(
-    points: np.ndarray,
-    crop_size: tuple[int, int],
-    open_sides: tuple[bool, bool, bool, bool],
-    open_share: float,
-    closed_share: float,
+    points: np.ndarray, crop_size: tuple[int, int], open_sides: tuple[bool, bool, bool, bool]
 ) -> np.ndarray:
-    """(N,) 1 inside the crop, 0 on its border; narrower or none where the crop ends with the photo."""
+    """(N,) 1 inside, falling to 0 on the crop's border, or outside of it where the crop ends with the photo."""
     height, width = crop_size
     x, y = points[:, 0], points[:, 1]
     pin = np.ones(len(points))
-    for distance, is_open in zip((x, y, width - 1 - x, height - 1 - y), open_sides, strict=True):
-        share = open_share if is_open else closed_share
-        if share > 0:
-            pin *= smoothstep(0.0, share * max(height, width), distance)
+    distances = (x, y, width - 1 - x, height - 1 - y)
+    for distance, margin, is_open in zip(distances, _margins(crop_size, open_sides), open_sides, strict=True):
+        fade = _INNER_BORDER * max(height, width)
+        pin *= smoothstep(0.0, fade, distance) if is_open else smoothstep(-margin, 0.0, distance)
     return pin
