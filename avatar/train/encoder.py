@@ -23,6 +23,8 @@ from avatar.data.synthetic.augment import SPEED_RANGE, change_speed, colour
 from avatar.data.synthetic.corpus import SpeechShard, load_speech
 from avatar.data.synthetic.phones import CHANNELS, PHONE_NAMES
 from avatar.data.synthetic.synthesise import Utterance
+from avatar.train.checkpoint import resume_checkpoint, save_checkpoint
+from avatar.train.schedule import learning_rate_factor
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
 
@@ -168,8 +170,9 @@ def train_encoder(
     held_out = SpeechCrops(load_speech(corpus, "held-out"), recipe, augment=False)
     model = SpeechTeacher(recipe).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate_factor(step, recipe))
-    first = _resume(out / "checkpoint.pt", recipe, model, optimiser, schedule)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps))
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started = time.time()
     for step in range(first, recipe.steps):
         samples, phones, curves = (x.to(device) for x in crops.batch(step))
@@ -190,16 +193,9 @@ def train_encoder(
             if log:
                 log(line)
         if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
-            _save(out / "checkpoint.pt", recipe, step + 1, model, optimiser, schedule)
+            save_checkpoint(out / "checkpoint.pt", asdict(recipe), step + 1, parts)
     model.encoder.save_pretrained(out / "speech_encoder")
     return out / "speech_encoder"
-
-
-def _learning_rate_factor(step: int, recipe: EncoderRecipe) -> float:
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
-    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def _loss(logits: Tensor, predicted: Tensor, phones: Tensor, curves: Tensor, recipe: EncoderRecipe) -> Tensor:
@@ -222,21 +218,3 @@ def _score(model: SpeechTeacher, crops: SpeechCrops, device: str, num_batches: i
             opening.append(torch.corrcoef(torch.stack([p, c]))[0, 1].nan_to_num().item())
     model.train()
     return {"held_out_phone_accuracy": float(np.mean(hits)), "held_out_aperture_r": float(np.mean(opening))}
-
-
-def _save(path: Path, recipe: EncoderRecipe, step: int, *parts: nn.Module | torch.optim.Optimizer | object) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save({"recipe": asdict(recipe), "step": step, "parts": [part.state_dict() for part in parts]}, temporary)  # type: ignore[attr-defined]
-    temporary.replace(path)
-
-
-def _resume(path: Path, recipe: EncoderRecipe, *parts: nn.Module | torch.optim.Optimizer | object) -> int:
-    if not path.exists():
-        return 0
-    saved = torch.load(path, weights_only=True)
-    differing = [key for key, value in asdict(recipe).items() if saved["recipe"].get(key) != value]
-    if differing:
-        raise ValueError(f"{path} was made with other values of {', '.join(differing)}; use another folder or the same recipe")
-    for part, state in zip(parts, saved["parts"], strict=True):
-        part.load_state_dict(state)  # type: ignore[attr-defined]
-    return int(saved["step"])

@@ -43,7 +43,7 @@ def _consonant(
     jaw: float,
     lips: float,
     lip_shape: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    hold: float = 0.6,
+    hold: float = 0.9,
     round_hold: float = 0.15,
 ) -> Phone:
     spread, pucker, funnel = lip_shape

@@ -1,0 +1,48 @@
+"""Where in a sound somebody speaks, so that the mouth rests in silence.
+
+Energy in the speech band above an adaptive noise floor, with hysteresis and hang-over, as in classic detectors
+(J. Sohn et al., "A statistical model-based voice activity detection", 1999, for the decision smoothing).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
+from scipy.signal import butter, sosfilt
+
+from avatar.audio.encoder import FEATURE_RATE_HZ, SAMPLES_PER_FEATURE
+from avatar.types import Waveform
+
+SPEECH_BAND_HZ = (120.0, 3800.0)
+SILENCE_DBFS = -58.0  # below this nothing is speech, however quiet the recording
+MARGIN_DB = 9.0  # above the noise floor
+_HANG_S, _RAMP_S = 0.12, 0.05
+
+
+def speech_activity(speech: Waveform) -> np.ndarray:
+    """How surely somebody speaks.
+
+    Args:
+        speech: 16 kHz sound.
+
+    Returns:
+        (N,) float32 in [0, 1] at 50 Hz, N = ceil(S / 320), with soft edges; the mouth's opening can be multiplied by it.
+    """
+    count = -(-len(speech.samples) // SAMPLES_PER_FEATURE)
+    if count == 0:
+        return np.zeros(0, np.float32)
+    band = butter(4, SPEECH_BAND_HZ, "bandpass", fs=speech.sample_rate_hz, output="sos")
+    filtered = sosfilt(band, speech.samples).astype(np.float32)
+    filtered = np.pad(filtered, (0, count * SAMPLES_PER_FEATURE - len(filtered)))
+    level_db = 10 * np.log10(np.mean(filtered.reshape(count, -1) ** 2, axis=1) + 1e-12)
+    floor_db = _noise_floor(level_db)
+    loud = level_db > np.maximum(floor_db + MARGIN_DB, SILENCE_DBFS)
+    held = maximum_filter1d(loud.astype(np.float32), 1 + 2 * round(_HANG_S * FEATURE_RATE_HZ))
+    return gaussian_filter1d(held, _RAMP_S * FEATURE_RATE_HZ).clip(0, 1).astype(np.float32)
+
+
+def _noise_floor(level_db: np.ndarray) -> np.ndarray:
+    """The quietest level within four seconds around, smoothed; never above what loud speech leaves as pauses."""
+    window = 4 * FEATURE_RATE_HZ + 1
+    floor = gaussian_filter1d(minimum_filter1d(gaussian_filter1d(level_db, 2.0), window), window / 4)
+    return np.minimum(floor, np.quantile(level_db, 0.95) - 20.0)

@@ -1,0 +1,1 @@
+"""What is felt while speaking: labels, a picture of an expression, or the voice itself, to emotion tokens."""
