@@ -1,7 +1,7 @@
 """Turns a face into an ArcFace embedding with insightface: an optional `IdentityEmbedder`, and the metric of choice.
 
 Deng et al. 2019, "ArcFace". Only the recognition network is used: the face is aligned by our own landmarks, so
-insightface's detector, and its weights, are not needed. Nothing is downloaded; the weights' licence is not ours to accept.
+insightface's detector, and its weights, are not needed. Nothing is downloaded: the licence is not ours to accept.
 """
 
 from __future__ import annotations
@@ -66,6 +66,6 @@ def five_points(face: Face) -> np.ndarray:
 
 def _about_weights() -> str:
     return (
-        f"The weights are in {WEIGHTS_URL} (w600k_r50.onnx, to be put at {DEFAULT_WEIGHTS}); insightface gives them for "
-        "non-commercial research only"
+        f"The weights are in {WEIGHTS_URL} (w600k_r50.onnx, to be put at {DEFAULT_WEIGHTS}); "
+        "insightface gives them for non-commercial research only"
     )

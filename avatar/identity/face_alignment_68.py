@@ -1,9 +1,9 @@
 """Finds faces with face-alignment's 68 three-dimensional points: an optional `FaceDetector` for when MediaPipe fails.
 
 Bulat & Tzimiropoulos 2017, "How far are we from solving the 2D & 3D face alignment problem?". The mesh has 478 points
-and 68 are measured, so the rest is *estimated*: the mean face is laid on the 68 by a similarity, and what is left over is
-spread smoothly between them. Lips, lids and jaw line are then right at the measured points, cheeks and forehead are the
-mean face's, and the irises sit in the middle of the eyes: good enough to animate, not to measure gaze by.
+and 68 are measured, so the rest is *estimated*: the mean face is laid on the 68 by a similarity, and what is left is
+spread smoothly between them. Lips, lids and jaw line are then right at the measured points, cheeks and forehead follow
+the mean face, and the irises sit in the middle of the eyes: good enough to animate, not to measure gaze by.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def geometry_features(neutral_shape: np.ndarray) -> np.ndarray:
     Returns:
         (NUM_GEOMETRY_TOKENS, FEATURE_DIM) float32 in (-4, 4), unused numbers zero.
     """
-    offset = (close_lips(neutral_shape) - face_mesh.canonical_vertices()) * _SHAPE_SCALE
+    offset = (close_lips(neutral_shape) - _closed_mean()) * _SHAPE_SCALE
     rows = np.zeros((NUM_GEOMETRY_TOKENS, FEATURE_DIM), np.float32)
     for row, points in zip(rows, GEOMETRY_REGIONS.values(), strict=True):
         row[: 3 * len(points)] = offset[list(points)].ravel()
@@ -83,16 +83,18 @@ def with_unknown_appearance(geometry: np.ndarray) -> np.ndarray:
 
 def close_lips(shape: np.ndarray) -> np.ndarray:
     """A face (478, 3), canonical units, with its lips brought together: a quarter from above, the rest by the jaw."""
-    upper, lower = (shape[[pair[side] for pair in face_mesh.INNER_LIP_PAIRS], 1] for side in (0, 1))
-    gap = max(float((upper - lower).mean()), 0.0)
-    reference = face_mesh.canonical_vertices()
-    seam = float(reference[[13, 14], 1].mean())
-    below = seam - reference[:, 1]
-    inside = np.exp(-((reference[:, 0] / 3.5) ** 2))
-    share = np.where(below > 0, np.minimum(0.6 + 0.1 * below, 0.75), -0.25 * np.exp(-((below / 1.5) ** 2)))
-    share = share * np.clip(np.where(below > 0, np.maximum(inside, 0.15 * below), inside), 0.0, 1.0)
+    reference = face_mesh.canonical_vertices().astype(np.float64)
+    upper, lower = (list(side) for side in zip(*face_mesh.INNER_LIP_PAIRS, strict=True))
+    gaps = np.maximum(shape[upper, 1] - shape[lower, 1], 0.0)
+    places = reference[upper, 0]
+    gap = np.interp(reference[:, 0], places, gaps, left=0.0, right=0.0)
+    below = (
+        np.interp(reference[:, 0], places, reference[[*upper], 1] / 2 + reference[[*lower], 1] / 2) - reference[:, 1]
+    )
+    near = np.exp(-((below / 1.5) ** 2))
+    jaw = near * gap + (1 - near) * float(gaps.max()) * np.exp(-((reference[:, 0] / 4.5) ** 2))
     closed = shape.copy()
-    closed[:, 1] += (gap * share).astype(shape.dtype)
+    closed[:, 1] += np.where(below > 0, 0.75 * jaw, -0.25 * near * gap).astype(shape.dtype)
     return closed
 
 
@@ -138,6 +140,12 @@ def canonical_samples(portrait: Portrait) -> tuple[np.ndarray, np.ndarray]:
     places = (flat @ matrix[:, :2].T + matrix[:, 2] - 0.5).astype(np.float32).reshape(_GRID, _GRID, 2)
     colours = cv2.remap(small, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return colours.astype(np.float32), inside
+
+
+@cache
+def _closed_mean() -> np.ndarray:
+    # The official mean face keeps its lips 0.3 to 0.5 units apart.
+    return close_lips(face_mesh.canonical_vertices())
 
 
 @cache

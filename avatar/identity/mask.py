@@ -11,6 +11,7 @@ from avatar.types import BBox, Face
 
 DEFAULT_EXPAND = 1.3
 _SUBPIXEL_BITS = 4
+_SUPERSAMPLE = 4
 
 
 def face_region_mask(
@@ -66,11 +67,18 @@ def polygon_mask(points: np.ndarray, image_size: tuple[int, int], blur_px: float
     Returns:
         (H, W) float32 in [0, 1].
     """
-    mask = np.zeros(image_size, np.uint8)
-    # OpenCV's whole numbers are pixel centres, which lie at +0.5 in our coordinates.
-    fixed = np.round((points[:, :2] - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
-    soft = mask.astype(np.float32) / 255
+    height, width = image_size
+    low = np.clip(np.floor(points[:, :2].min(axis=0)).astype(int) - 1, 0, (width, height))
+    high = np.clip(np.ceil(points[:, :2].max(axis=0)).astype(int) + 1, 0, (width, height))
+    soft = np.zeros(image_size, np.float32)
+    if (high > low).all():
+        # OpenCV's own antialiasing fills half a pixel too much; drawing large and averaging does not.
+        columns, rows = (int(v) for v in high - low)
+        large = np.zeros((rows * _SUPERSAMPLE, columns * _SUPERSAMPLE), np.uint8)
+        places = (points[:, :2] - low) * _SUPERSAMPLE - 0.5
+        cv2.fillPoly(large, [np.round(places * 2**_SUBPIXEL_BITS).astype(np.int32)], 255, shift=_SUBPIXEL_BITS)
+        part = cv2.resize(large, (columns, rows), interpolation=cv2.INTER_AREA)
+        soft[low[1] : high[1], low[0] : high[0]] = part.astype(np.float32) / 255
     return cv2.GaussianBlur(soft, (0, 0), blur_px) if blur_px > 0 else soft
 
 

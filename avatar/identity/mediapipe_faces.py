@@ -19,10 +19,12 @@ import numpy as np
 from avatar import face_mesh
 from avatar.errors import MissingDependencyError, NoFaceError
 from avatar.identity.crop import SquareCrop, landmark_box
+from avatar.identity.native import missing_library, quiet_native_log
 from avatar.identity.plausibility import MeshEvidence, is_plausible, mesh_residual
-from avatar.identity.quiet import quiet_native_log
+from avatar.identity.proposals import Detection, fit_within, moved, overlap, suppressed, tile_starts, turned_back
 from avatar.types import BBox, Face
 
+INSTALL = "pip install mediapipe==0.10.21"
 MESH_INPUT_PX = 192  # what the mesh network sees
 DETECTOR_INPUT_PX = 256  # long side handed to the detectors, which see 128 and 192
 MIN_DETECTION_SCORE = 0.4
@@ -69,13 +71,6 @@ class Candidate:
 
     face: Face
     evidence: MeshEvidence
-
-
-@dataclass(frozen=True)
-class _Detection:
-    box: BBox
-    angle_rad: float
-    score: float
 
 
 class MediaPipeFaces:
@@ -158,7 +153,7 @@ class MediaPipeFaces:
             (H, W) float32 in [0, 1]: MediaPipe's general selfie segmentation (256 px inside), smooth edges.
         """
         height, width = image.shape[:2]
-        small = _fit_within(image, 512)
+        small = fit_within(image, 512)
         with quiet_native_log():
             mask = self._segmenter.process(np.ascontiguousarray(small)).segmentation_mask
         return np.clip(cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
@@ -174,10 +169,10 @@ class MediaPipeFaces:
         points = np.array([(p.x, p.y, p.z) for p in out.landmarks.landmark], np.float64)
         return crop.to_picture(points), float(getattr(out, _PRESENCE_STREAM))
 
-    def _inspect(self, image: np.ndarray, detections: list[_Detection]) -> list[Candidate]:
+    def _inspect(self, image: np.ndarray, detections: list[Detection]) -> list[Candidate]:
         return [self._look_closer(image, detection) for detection in detections[:MAX_CANDIDATES]]
 
-    def _look_closer(self, image: np.ndarray, detection: _Detection) -> Candidate:
+    def _look_closer(self, image: np.ndarray, detection: Detection) -> Candidate:
         """The best of several starts: a detector's box can be off by more than the mesh recovers from (a statue)."""
         (x, y), side = detection.box.centre, max(detection.box.width, detection.box.height)
         best: Candidate | None = None
@@ -243,28 +238,28 @@ class MediaPipeFaces:
 
     # -- whole pictures -------------------------------------------------------------------------------------------
 
-    def _propose(self, image: np.ndarray, part: float) -> list[_Detection]:
+    def _propose(self, image: np.ndarray, part: float) -> list[Detection]:
         """Boxes from both detectors on half-overlapping tiles whose side is a part of the long side; best first."""
         height, width = image.shape[:2]
         side = max(height, width) * part
         if side < MIN_TILE_PX and part < 1.0:
             return []
-        found: list[_Detection] = []
-        for top in _tile_starts(height, side):
-            for left in _tile_starts(width, side):
+        found: list[Detection] = []
+        for top in tile_starts(height, side):
+            for left in tile_starts(width, side):
                 tile = image[top : top + math.ceil(side), left : left + math.ceil(side)]
-                found += [_moved(detection, left, top) for detection in self._detect_in(tile)]
-        return _suppressed(found)
+                found += [moved(detection, left, top) for detection in self._detect_in(tile)]
+        return suppressed(found)
 
-    def _propose_turned(self, image: np.ndarray, quarter_turns: int) -> list[_Detection]:
+    def _propose_turned(self, image: np.ndarray, quarter_turns: int) -> list[Detection]:
         """As `_propose` on the picture turned counter-clockwise, boxes in the picture as it is."""
         height, width = image.shape[:2]
         turned = np.ascontiguousarray(np.rot90(image, quarter_turns))
-        return [_turned_back(d, quarter_turns, width, height) for d in self._propose(turned, TILE_SIDES[0])]
+        return [turned_back(d, quarter_turns, width, height) for d in self._propose(turned, TILE_SIDES[0])]
 
-    def _detect_in(self, tile: np.ndarray) -> list[_Detection]:
+    def _detect_in(self, tile: np.ndarray) -> list[Detection]:
         height, width = tile.shape[:2]
-        small = np.ascontiguousarray(_fit_within(tile, DETECTOR_INPUT_PX))
+        small = np.ascontiguousarray(fit_within(tile, DETECTOR_INPUT_PX))
         found = []
         for detector in self._detectors:
             for raw in detector.process(small).detections or ():
@@ -272,7 +267,7 @@ class MediaPipeFaces:
                 left, top = box.xmin * width, box.ymin * height
                 angle = math.atan2((points[1].y - points[0].y) * height, (points[1].x - points[0].x) * width)
                 area = BBox(left, top, left + box.width * width, top + box.height * height)
-                found.append(_Detection(area, angle, float(raw.score[0])))
+                found.append(Detection(area, angle, float(raw.score[0])))
         return found
 
     @staticmethod
@@ -281,7 +276,7 @@ class MediaPipeFaces:
         kept: list[Candidate] = []
         ordered = sorted(known + new, key=_rank, reverse=True)
         for candidate in ordered:
-            if all(_overlap(candidate.face.bbox, other.face.bbox) < 0.4 for other in kept):
+            if all(overlap(candidate.face.bbox, other.face.bbox) < 0.4 for other in kept):
                 kept.append(candidate)
         return sorted(kept, key=lambda c: -c.face.bbox.width * c.face.bbox.height)
 
@@ -337,24 +332,12 @@ def _mediapipe() -> Any:
         try:
             import mediapipe
         except ImportError as err:
-            raise MissingDependencyError(_missing(err)) from err
+            raise missing_library(err, "mediapipe", INSTALL) from err
     if not hasattr(mediapipe, "solutions"):
         raise MissingDependencyError(
-            f"mediapipe {mediapipe.__version__} has no face mesh in it; install the one that has: "
-            "pip install mediapipe==0.10.21"
+            f"mediapipe {mediapipe.__version__} has no face mesh in it; install the one that has: {INSTALL}"
         )
     return mediapipe
-
-
-def _missing(err: ImportError) -> str:
-    system_packages = {"libGL.so": "libgl1", "libgthread": "libglib2.0-0", "libglib": "libglib2.0-0"}
-    for library, package in system_packages.items():
-        if library in str(err):
-            return (
-                f"OpenCV needs the system library {library}, which this machine lacks; install it, "
-                f"for example: apt-get install {package}   ({err})"
-            )
-    return f"mediapipe cannot be loaded ({err}); install it: pip install mediapipe==0.10.21"
 
 
 def _face(landmarks: np.ndarray) -> Face:
@@ -379,56 +362,3 @@ def _same_place(points: np.ndarray, last: np.ndarray) -> bool:
     """Whether two meshes of neighbouring frames can be the same face: no jump, no sudden change of size."""
     now, before = landmark_box(points), landmark_box(last)
     return now.iou(before) > 0.3
-
-
-def _fit_within(image: np.ndarray, side_px: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    factor = side_px / max(height, width)
-    if factor >= 1:
-        return image
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _tile_starts(length: int, side: float) -> list[int]:
-    if side >= length:
-        return [0]
-    count = math.ceil((length - side) / (side / 2)) + 1
-    return [round(i * (length - side) / (count - 1)) for i in range(count)]
-
-
-def _moved(detection: _Detection, dx: float, dy: float) -> _Detection:
-    box = detection.box
-    shifted = BBox(box.left + dx, box.top + dy, box.right + dx, box.bottom + dy)
-    return _Detection(shifted, detection.angle_rad, detection.score)
-
-
-def _turned_back(detection: _Detection, quarter_turns: int, width: int, height: int) -> _Detection:
-    """A detection in `np.rot90(picture, quarter_turns)` as one in the picture (width x height)."""
-    x, y = detection.box.centre
-    for turn in range(quarter_turns, 0, -1):
-        # rot90 takes (x, y) of a w-wide picture to (y, w - x); `turn` says how wide the source of this step was.
-        source_width = width if turn % 2 else height
-        x, y = source_width - y, x
-    swapped = quarter_turns % 2 == 1
-    half_w, half_h = detection.box.width / 2, detection.box.height / 2
-    if swapped:
-        half_w, half_h = half_h, half_w
-    box = BBox(x - half_w, y - half_h, x + half_w, y + half_h)
-    return _Detection(box, detection.angle_rad + quarter_turns * math.pi / 2, detection.score)
-
-
-def _overlap(a: BBox, b: BBox) -> float:
-    """Shared area over the smaller box's area."""
-    w = min(a.right, b.right) - max(a.left, b.left)
-    h = min(a.bottom, b.bottom) - max(a.top, b.top)
-    smaller = min(a.width * a.height, b.width * b.height)
-    return max(w, 0.0) * max(h, 0.0) / smaller if smaller > 0 else 0.0
-
-
-def _suppressed(detections: list[_Detection]) -> list[_Detection]:
-    kept: list[_Detection] = []
-    for detection in sorted(detections, key=lambda d: -d.score):
-        if all(detection.box.iou(other.box) < 0.3 for other in kept):
-            kept.append(detection)
-    return kept
