@@ -175,7 +175,7 @@ def _resampled(container: InputContainer, stream: AudioStream, path: Path, targe
 def _within_length(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame]:
     """The frames, held against the length that MP4 and FLAC declare.
 
-    FFmpeg leaves the padding behind an MP4's end, and says nothing of FLAC frames with a wrong checksum, which it drops.
+    FFmpeg leaves the padding behind an MP4's end, and drops FLAC frames with a wrong checksum without a word.
     """
     num_samples = 0
     is_declared = "mp4" in container.format.name and stream.duration is not None
@@ -193,8 +193,8 @@ def _within_length(container: InputContainer, stream: AudioStream, path: Path) -
         read_s, declared_s = num_samples / stream.codec_context.sample_rate, float(stream.duration * stream.time_base)
         if read_s < declared_s - _MAX_LACK_S:
             raise MediaError(
-                f"{path} is damaged or truncated: it declares {declared_s:.2f} s and {read_s:.2f} s of that can be read; "
-                "copy or export it again"
+                f"{path} is damaged or truncated: it declares {declared_s:.2f} s and {read_s:.2f} s of that "
+                "can be read; copy or export it again"
             )
 
 

@@ -76,11 +76,8 @@ class EncodedSound:
         if not samples.shape[1]:
             return
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", self._layout)
-        frame.sample_rate, frame.time_base, frame.pts = (
-            self.sample_rate_hz,
-            Fraction(1, self.sample_rate_hz),
-            self._num_written,
-        )
+        frame.sample_rate, frame.pts = self.sample_rate_hz, self._num_written
+        frame.time_base = Fraction(1, self.sample_rate_hz)
         self._num_written += samples.shape[1]
         self._container.mux(self._stream.encode(frame))
 
@@ -88,8 +85,8 @@ class EncodedSound:
 class CopiedSound:
     """AAC packets taken over unchanged, for a sound that is AAC-LC already.
 
-    The end falls on a packet's border, 1024 samples apart, so within a frame of the picture's end. Where the sound ends
-    earlier than that, encoded silence of the same format follows.
+    Of the packet across the picture's end the mp4 declares only the part before it, which players heed. Where the sound
+    ends earlier, encoded silence of the same format follows.
     """
 
     def __init__(self, container: OutputContainer, path: Path, info: SoundInfo, stack: ExitStack) -> None:
@@ -99,38 +96,40 @@ class CopiedSound:
         self._container, self._info = container, info
         self._packets = decode_packets(source, stream, path)
         self._stream = container.add_stream_from_template(stream)
-        self._time_base = stream.time_base or Fraction(1, info.sample_rate_hz)
-        # The first picture is time zero; pts before it are the decoder's run-up; mp4's edit list keeps them.
-        self._zero = round(((stream.start_time or 0) * self._time_base - Fraction(info.start_s)) / self._time_base)
+        self._tick_s = stream.time_base or Fraction(1, info.sample_rate_hz)
+        # The first picture is time zero. Packets before it are the decoder's run-up; mp4's edit list keeps them so.
+        self._zero = (stream.start_time or 0) - round(Fraction(info.start_s) / self._tick_s)
         self._next: Packet | None = next(self._packets, None)
-        self._end_s = 0.0
+        self._length = round(_FRAME_SAMPLES / info.sample_rate_hz / self._tick_s)
+        self._end = 0  # of what has been written, in ticks
 
     def write_until(self, time_s: float) -> None:
-        """Copies the packets that start before a moment."""
-        while self._next is not None and self._next.pts is not None:
-            packet = self._next
-            at = self._next.pts - self._zero
-            if at * self._time_base >= time_s:
+        """Copies the packets that end before a moment."""
+        limit = round(Fraction(time_s) / self._tick_s)
+        while (packet := self._next) is not None and packet.pts is not None:
+            if packet.pts - self._zero + self._length > limit:
                 return
-            packet.pts = packet.dts = at
-            self._end_s = float((at + (packet.duration or 0)) * self._time_base)
-            packet.stream = self._stream
-            self._container.mux(packet)
+            self._write(packet, packet.pts - self._zero, self._length)  # the last one may declare less than it holds
             self._next = next(self._packets, None)
 
     def finish(self, duration_s: float) -> None:
-        """Copies the rest of `duration_s` seconds to the nearest packet, then silence where the sound has ended."""
-        half_packet_s = _FRAME_SAMPLES / self._info.sample_rate_hz / 2
-        self.write_until(duration_s - half_packet_s)
-        missing = round((duration_s - self._end_s) * self._info.sample_rate_hz / _FRAME_SAMPLES)
-        if missing <= 0:
-            return
-        start = round(self._end_s / self._time_base)
-        length = Fraction(_FRAME_SAMPLES, self._info.sample_rate_hz) / self._time_base
-        for index, packet in enumerate(_silent_packets(self._info.sample_rate_hz, self._info.num_channels, missing)):
-            packet.pts = packet.dts = start + round(index * length)
-            packet.duration, packet.time_base, packet.stream = round(length), self._time_base, self._stream
-            self._container.mux(packet)
+        """Copies the rest of `duration_s` seconds, then writes silence where the sound has ended."""
+        self.write_until(duration_s)
+        limit = round(Fraction(duration_s) / self._tick_s)
+        if self._next is not None and self._next.pts is not None and self._next.pts - self._zero < limit:
+            at = self._next.pts - self._zero
+            self._write(self._next, at, limit - at)
+        for packet in _silent_packets(self._info.sample_rate_hz, self._info.num_channels):
+            if self._end >= limit:
+                return
+            packet.time_base = self._tick_s
+            self._write(packet, self._end, min(self._length, limit - self._end))
+
+    def _write(self, packet: Packet, at: int, length: int) -> None:
+        packet.pts = packet.dts = at
+        packet.duration, packet.stream = length, self._stream
+        self._end = at + length
+        self._container.mux(packet)
 
 
 def open_soundtrack(
@@ -190,15 +189,13 @@ def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int) -> Iterat
     yield from (out.to_ndarray() for out in resampler.resample(None))
 
 
-def _silent_packets(sample_rate_hz: int, num_channels: int, count: int) -> Iterator[Packet]:
+def _silent_packets(sample_rate_hz: int, num_channels: int) -> Iterator[Packet]:
+    """Endless AAC silence."""
+    layout = _aac_layout(num_channels)
     silence = np.zeros((num_channels, _FRAME_SAMPLES), np.float32)
     encoder = av.CodecContext.create("aac", "w")
-    encoder.sample_rate, encoder.layout, encoder.format = sample_rate_hz, _aac_layout(num_channels), "fltp"
+    encoder.sample_rate, encoder.layout, encoder.format = sample_rate_hz, layout, "fltp"
     for index in itertools.count():
-        frame = AudioFrame.from_ndarray(silence, "fltp", _aac_layout(num_channels))
+        frame = AudioFrame.from_ndarray(silence, "fltp", layout)
         frame.sample_rate, frame.pts = sample_rate_hz, index * _FRAME_SAMPLES
-        for packet in encoder.encode(frame):
-            if count <= 0:
-                return
-            count -= 1
-            yield packet
+        yield from encoder.encode(frame)

@@ -20,6 +20,7 @@ from avatar.media.files import describe_content
 from avatar.types import DEFAULT_FPS
 
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+_TIE_S = 1e-6  # halfway between two frames the earlier one is shown, however the floats round
 _HD_HEIGHT_PX = 720  # untagged video of this height or more is BT.709 by convention, smaller is BT.601
 
 
@@ -30,7 +31,7 @@ class VideoInfo:
     Attributes:
         width, height: px as shown: upright, with square pixels.
         fps: average frames per second as stored.
-        duration_s: seconds of moving picture.
+        duration_s: seconds of moving picture; FFmpeg's estimate where the file does not say (mpg).
         num_frames: as stored; None where the file does not say.
         has_audio: whether it has a sound track.
     """
@@ -130,7 +131,7 @@ def _at_constant_rate(timed: Iterator[tuple[float, float, VideoFrame]], fps: flo
     for start_s, next_end_s, frame in timed:
         if held is not None:
             held_start_s, held_frame = held
-            while index / fps - held_start_s < start_s - index / fps:  # nearer to the held frame than to this one
+            while index / fps - held_start_s <= start_s - index / fps + _TIE_S:  # not nearer to the new frame
                 yield held_frame
                 index += 1
         held, end_s = (start_s, frame), next_end_s

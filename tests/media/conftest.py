@@ -106,8 +106,8 @@ def lag_and_correlation(heard: np.ndarray, source: np.ndarray) -> tuple[int, flo
 
 
 def numbered_frames(count: int, height: int = 64, width: int = 96) -> list[np.ndarray]:
-    """Frames whose grey level tells their number: 2 levels a frame from 20."""
-    return [np.full((height, width, 3), 20 + 2 * index, np.uint8) for index in range(count)]
+    """Frames whose grey level tells their number: 3 levels a frame from 20."""
+    return [np.full((height, width, 3), 20 + 3 * index, np.uint8) for index in range(count)]
 
 
 def in_blocks(frames: list[np.ndarray], size: int = 4) -> Iterator[np.ndarray]:
