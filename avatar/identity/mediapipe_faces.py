@@ -34,6 +34,8 @@ TILE_SIDES = (1.0, 0.5, 0.25, 0.125)  # parts of the picture's long side; each l
 MIN_TILE_PX = 96
 MAX_CANDIDATES = 24
 START_SCALES = (1.6, 2.2, 1.2)  # of the detector's box; the later ones only if the first leads nowhere
+MESH_CROP = 1.5  # of the mesh's box: what MediaPipe's own graph cuts
+MESH_CROP_CLOSE = 1.2
 SECOND_LOOK_SCALES = (1.8, 2.6)  # of the mesh's box
 KEYPOINT_TOLERANCE = 0.15  # outer-eye distances between the detectors' and the mesh's eyes, nose and mouth
 HOPELESS_PRESENCE = 0.02
@@ -134,7 +136,7 @@ class MediaPipeFaces:
         for frame in frames:
             points = None
             if last is not None:
-                points, presence = self._mesh(frame, SquareCrop.around_landmarks(last))
+                points, presence = self._mesh(frame, SquareCrop.around_landmarks(last, MESH_CROP))
                 if presence < TRACKING_PRESENCE or not _same_place(points, last):
                     points = None
             if points is None:
@@ -173,36 +175,45 @@ class MediaPipeFaces:
         return [self._look_closer(image, detection) for detection in detections[:MAX_CANDIDATES]]
 
     def _look_closer(self, image: np.ndarray, detection: Detection) -> Candidate:
-        """The best of several starts: a detector's box can be off by more than the mesh recovers from (a statue)."""
+        """The best of several starts: a detector's box can be off by more than the mesh recovers from (a statue).
+
+        A face whose mesh will not hold still (a cartoon) is also looked at from closer by.
+        """
         (x, y), side = detection.box.centre, max(detection.box.width, detection.box.height)
-        best: Candidate | None = None
+        tried = []
         for start in START_SCALES:
-            candidate = self._settle(image, SquareCrop(x, y, side * start, detection.angle_rad), detection.score)
-            if best is None or _rank(candidate) > _rank(best):
-                best = candidate
-            if is_plausible(best.evidence) and best.evidence.spread < STEADY_SPREAD:
-                break
-        assert best is not None
+            square = SquareCrop(x, y, side * start, detection.angle_rad)
+            tried.append(self._settle(image, square, detection.score, MESH_CROP))
+            if is_plausible(tried[-1].evidence) and tried[-1].evidence.spread < STEADY_SPREAD:
+                return tried[-1]
+        best = max(tried, key=_rank)
+        if is_plausible(best.evidence):
+            square = SquareCrop.around_landmarks(best.face.landmarks, MESH_CROP_CLOSE)
+            best = max(best, self._settle(image, square, detection.score, MESH_CROP_CLOSE), key=_rank)
         return best
 
-    def _settle(self, image: np.ndarray, crop: SquareCrop, score: float) -> Candidate:
+    def _settle(self, image: np.ndarray, crop: SquareCrop, score: float, scale: float) -> Candidate:
         """Runs the mesh on a square, then on squares about its own result, then asks the detectors again."""
         points, presence = self._mesh(image, crop)
         for _ in range(2):
             if presence < HOPELESS_PRESENCE or not _usable(points):
-                return Candidate(_face(points), MeshEvidence(score, 0.0, presence, math.inf, math.inf))
-            points, presence = self._mesh(image, SquareCrop.around_landmarks(points))
+                return Candidate(_face(points), MeshEvidence.hopeless(score, presence))
+            points, presence = self._mesh(image, SquareCrop.around_landmarks(points, scale))
         if not _usable(points):
-            return Candidate(_face(points), MeshEvidence(score, 0.0, presence, math.inf, math.inf))
-        wide, presence_wide = self._mesh(image, SquareCrop.around_landmarks(points, 1.9))
+            return Candidate(_face(points), MeshEvidence.hopeless(score, presence))
+        wide, presence_wide = self._mesh(image, SquareCrop.around_landmarks(points, scale * 1.27))
         spread = np.linalg.norm((points - wide)[:, :2], axis=1).mean() / face_mesh.outer_eye_distance(points)
+        second_score, keypoint_offset = self._second_look(image, points)
         evidence = MeshEvidence(
-            score, self._second_score(image, points), min(presence, presence_wide), mesh_residual(points), float(spread)
+            score, second_score, min(presence, presence_wide), mesh_residual(points), float(spread), keypoint_offset
         )
         return Candidate(_face(points), evidence)
 
-    def _second_score(self, image: np.ndarray, landmarks: np.ndarray) -> float:
-        """The detectors' best score on the face cut out well, where their eyes, nose and mouth are the mesh's too."""
+    def _second_look(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[float, float]:
+        """The detectors' best score on the face cut out well, where their eyes, nose and mouth are the mesh's too.
+
+        Also the distance between those points and the mesh's, in outer-eye distances: the smallest seen.
+        """
         expected = np.array(
             [
                 landmarks[list(face_mesh.RIGHT_EYE), :2].mean(axis=0),
@@ -211,17 +222,18 @@ class MediaPipeFaces:
                 landmarks[list(face_mesh.LIPS_OUTER), :2].mean(axis=0),
             ]
         )
-        best, tolerance = 0.0, KEYPOINT_TOLERANCE * face_mesh.outer_eye_distance(landmarks)
+        best, nearest, unit = 0.0, math.inf, float(face_mesh.outer_eye_distance(landmarks))
         for scale in SECOND_LOOK_SCALES:
             crop = SquareCrop.around_landmarks(landmarks, scale)
             picture = np.ascontiguousarray(crop.cut(image, DETECTOR_INPUT_PX))
             for detector in self._detectors:
                 for raw in detector.process(picture).detections or ():
                     keypoints = np.array([(p.x, p.y, 0.0) for p in raw.location_data.relative_keypoints[:4]])
-                    off = np.linalg.norm(crop.to_picture(keypoints)[:, :2] - expected, axis=1).mean()
-                    if off <= tolerance:
+                    off = np.linalg.norm(crop.to_picture(keypoints)[:, :2] - expected, axis=1).mean() / unit
+                    nearest = min(nearest, float(off))
+                    if off <= KEYPOINT_TOLERANCE:
                         best = max(best, float(raw.score[0]))
-        return best
+        return best, nearest
 
     def _find_again(self, frame: np.ndarray, near: BBox | None) -> np.ndarray | None:
         """The face nearest to a box, or the largest."""
@@ -346,10 +358,10 @@ def _face(landmarks: np.ndarray) -> Face:
 
 
 def _rank(candidate: Candidate) -> tuple[bool, float]:
-    """Higher is better: a face before none, then the steadiest and most face-shaped mesh, or the likeliest."""
+    """Higher is better: a face before none, then the steadiest mesh that the detectors agree with, or the likeliest."""
     evidence = candidate.evidence
     if is_plausible(evidence):
-        return True, -evidence.spread - evidence.residual
+        return True, -evidence.spread - evidence.keypoint_offset
     return False, evidence.second_score + evidence.presence
 
 

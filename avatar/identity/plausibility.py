@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ class MeshEvidence:
         presence: the mesh network's own "this is a face", the lowest of several looks, in [0, 1].
         residual: distance of the mesh from the mean face after the similarity fit, rms, in outer-eye distances.
         spread: mean distance between two meshes of the same face cut differently, in outer-eye distances.
+        keypoint_offset: mean distance between the detectors' and the mesh's eyes, nose and mouth, in the same unit.
     """
 
     score: float
@@ -33,6 +35,12 @@ class MeshEvidence:
     presence: float
     residual: float
     spread: float
+    keypoint_offset: float
+
+    @classmethod
+    def hopeless(cls, score: float, presence: float) -> MeshEvidence:
+        """Of a place where the mesh found nothing to hold on to."""
+        return cls(score, 0.0, presence, math.inf, math.inf, math.inf)
 
 
 def is_plausible(evidence: MeshEvidence) -> bool:
