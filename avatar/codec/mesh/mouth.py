@@ -19,9 +19,11 @@ _JAW = (152, 175, 199, 200, 148, 377)
 _MEAN_MOUTH_WIDTH = 4.6  # canonical units; teeth and tongue are made for it
 _DEAD_ZONE = (0.07, 0.26)  # gap at which the inside starts to show, and at which it is fully there
 _TONGUE_DEPTH, _TEETH_DEPTH, _LOWER_TEETH_DEPTH, _CAVITY_DEPTH = 1.6, 0.55, 0.75, 2.0  # behind the lips
-_TEETH_AMBIENT = np.float32(0.35)  # teeth stand further out than the cavity and catch more light
-_UPPER_EDGE = (0.08, 0.24)  # biting edge below the closed lips, range over persons, of the mouth's unit
-_LOWER_TEETH_ALPHA, _LOWER_TEETH_LIGHT = np.float32(0.75), np.float32(0.74)
+_TEETH_AMBIENT = np.float32(0.5)  # teeth stand further out than the cavity and catch more light
+_UPPER_EDGE = (0.12, 0.28)  # biting edge below the closed lips, range over persons, of the mouth's unit
+_ROLL = (0.05, 0.11)  # most of the upper and lower lip's inner side that opening shows, canonical units
+_RIM_LIGHT = (np.float32(0.62), np.float32(0.88))  # of the lip's colour, above and below
+_LOWER_TEETH_ALPHA, _LOWER_TEETH_LIGHT = np.float32(0.85), np.float32(0.84)
 
 
 def part_lips(shape: np.ndarray, neutral: np.ndarray, displacement: np.ndarray) -> np.ndarray:
@@ -47,6 +49,20 @@ def part_lips(shape: np.ndarray, neutral: np.ndarray, displacement: np.ndarray) 
     displacement[upper, 1] -= excess / 2
     displacement[lower, 1] += excess / 2
     return wanted
+
+
+def _rolled(lips: np.ndarray, gap: np.ndarray, scale: float) -> np.ndarray:
+    """The outline (20, 2) px of the inside proper, within the lips' inner edge by as much as the lips roll outward."""
+    inner = lips.copy()
+    down = lips[:10:-1] - lips[1:10]
+    length = np.maximum(np.linalg.norm(down, axis=1, keepdims=True), 1e-6)
+    down = down / length
+    upper, lower = (
+        np.minimum(share * gap, most)[:, None] * scale for share, most in zip((0.10, 0.18), _ROLL, strict=True)
+    )
+    inner[1:10] += down * np.maximum(upper, 0)
+    inner[:10:-1] -= down * np.maximum(lower, 0)
+    return inner
 
 
 class Mouth:
@@ -120,12 +136,15 @@ class Mouth:
             self._darken_seam(colour, lips - low, 0.75 * seam * changed)
         if strength > 0:
             blur_px = max(0.7, 0.055 * head.scale)
-            mask = soft_polygon(lips - low, size, blur_px)
-            alpha = np.clip(mask * 1.15 - 0.08, 0, 1) * np.float32(strength)
+            outline = soft_polygon(lips - low, size, blur_px)
+            mask = soft_polygon(_rolled(lips, gap, head.scale) - low, size, blur_px)
+            alpha = np.clip(outline * 1.15 - 0.08, 0, 1) * np.float32(strength)
             shade = self._shade(mask, opening, low, head)[..., None]
             inside = self._inside(low, shade, displacement, gap, head)
             if self._own is not None:
                 self._own.lay_over(inside, low, between_planes(self._own.depth, self._head, head), mask, opening)
+            rim = self._rim(lips, low, size)
+            inside = rim + np.clip(mask * 1.15 - 0.08, 0, 1)[..., None] * (inside - rim)
             colour += alpha[..., None] * (inside - colour)
         np.copyto(part, np.clip(colour + 0.5, 0, 255).astype(np.uint8))
 
@@ -158,13 +177,23 @@ class Mouth:
             wide = smooth_ramp(0.3, 2.0, opening)
             edge = min(seam_y + jaw[1], lower_lip + (0.24 - 0.10 * wide) * unit)
             row = self._lower.sample(x - np.float32(seam_x + jaw[0]), y - np.float32(edge))
-            shown = np.float32(_LOWER_TEETH_ALPHA * smooth_ramp(0.25, 0.7, opening))
+            shown = np.float32(_LOWER_TEETH_ALPHA * smooth_ramp(0.2, 0.6, opening))
             colour += shown * (row[..., :3] * (_LOWER_TEETH_LIGHT * light) - row[..., 3:] * colour)
 
             x, y = self._plane(self._lip_depth - _TEETH_DEPTH, low, size, head)
             row = self._upper.sample(x - np.float32(seam_x), y - np.float32(seam_y - self._upper_edge))
             colour += row[..., :3] * light - row[..., 3:] * colour
         return colour
+
+    def _rim(self, lips: np.ndarray, low: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The moist inner side of the lips that an opening mouth turns outward, (h, w, 3): dim above, lit below."""
+        corners = lips[[0, 10]] - low
+        slope = (corners[1, 1] - corners[0, 1]) / max(corners[1, 0] - corners[0, 0], 1.0)
+        middle = (lips[1:10, 1].mean() + lips[11:, 1].mean()) / 2 - low[1]
+        rows = np.arange(size[0], dtype=np.float32)[:, None] - np.float32(middle)
+        across = (np.arange(size[1], dtype=np.float32) - np.float32(corners[:, 0].mean())) * np.float32(slope)
+        below = smoothstep(-1.0, 1.0, rows - across)[..., None].astype(np.float32)
+        return self._colours.lip * (_RIM_LIGHT[0] + (_RIM_LIGHT[1] - _RIM_LIGHT[0]) * below)
 
     def _jaw_at_rest(self) -> np.ndarray:
         """How far the jaw of the photo already hangs below the closed mouth, (3,): nothing, or the photo's opening."""

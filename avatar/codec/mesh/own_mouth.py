@@ -8,6 +8,7 @@ import numpy as np
 from avatar.codec.mesh.eyes import soft_polygon
 from avatar.codec.mesh.fill import smooth_fill
 from avatar.codec.mesh.mouth_colours import MouthColours, is_open, polygon_pixels
+from avatar.codec.mesh.surface import smoothstep
 from avatar.face_mesh import LIPS_INNER, MOUTH_CORNERS
 
 _BRIGHT = 0.72  # of the skin: a dark open mouth must not be pasted where teeth belong
@@ -53,6 +54,7 @@ class OwnInterior:
         brightness = patch.sum(axis=2)
         light = core * (brightness >= np.percentile(brightness[core > 0.5], 40))  # teeth, not the lips' shadow
         colour = core[..., None] * patch + (0.93 * (1 - core[..., None])) * smooth_fill(patch, light)
+        colour = _towards_gums_and_corners(colour, core, lips - low, width, colours.gum)
         raised = lips - low
         centre = raised.mean(axis=0)
         up = landmarks_px[13] - landmarks_px[14]
@@ -81,3 +83,19 @@ class OwnInterior:
         ambient = cv2.GaussianBlur(mask, (0, 0), 1.0 + 0.03 * size[0])
         light = (0.80 + 0.20 * ambient)[..., None]
         inside += layer[..., :3] * light - layer[..., 3:] * inside
+
+
+def _towards_gums_and_corners(
+    colour: np.ndarray, core: np.ndarray, lips: np.ndarray, width: float, gum: np.ndarray
+) -> np.ndarray:
+    """What lies beyond the teeth that the photo shows: gums above them, the cheeks' shadow beside them."""
+    distance = cv2.distanceTransform((core < 0.5).astype(np.uint8), cv2.DIST_L2, 5) / max(width, 1.0)
+    along = (lips[10] - lips[0]) / max(float(np.linalg.norm(lips[10] - lips[0])), 1e-6)
+    centre = lips.mean(axis=0)
+    half = float(np.abs((lips - centre) @ along).max())
+    rows, columns = np.mgrid[0 : colour.shape[0], 0 : colour.shape[1]]
+    offset = np.stack([columns - centre[0], rows - centre[1]], axis=-1)
+    beside = smoothstep(0.70, 1.0, np.abs(offset @ along) / max(half, 1.0)) * smoothstep(0.0, 0.04, distance)
+    above = (offset @ np.array([-along[1], along[0]]) < 0) * smoothstep(0.05, 0.16, distance)
+    colour = colour + (0.8 * above)[..., None] * (gum - colour)
+    return (colour * (1 - 0.45 * beside)[..., None]).astype(np.float32)

@@ -19,6 +19,7 @@ from avatar.codec.mesh.mouth import Mouth, part_lips
 from avatar.codec.mesh.plate import make_matte
 from avatar.codec.mesh.pose import HeadMover, project
 from avatar.codec.mesh.raster import composite, rasterise
+from avatar.codec.mesh.shading import Shading
 from avatar.codec.mesh.surface import Surface, face_height_px
 from avatar.codec.mesh.track import portrait_geometry
 from avatar.errors import OptionError
@@ -87,7 +88,7 @@ class Stage:
     ) -> None:
         height, width = crop.shape[:2]
         surface = self._surface
-        self._unlit = np.ones(surface.num_vertices, np.float32)
+        self._shading = Shading(crop, landmarks, self._geometry.shape, head)
         self._identity_map = np.ascontiguousarray(
             np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1), np.float32
         )
@@ -140,7 +141,8 @@ class Stage:
         self._map[:] = self._identity_map
         self._gain.fill(1.0)
         order = self._surface.painting_order(pose.depth)
-        rasterise(pose.target, self._surface.source, self._unlit, order, self._map, self._gain)
+        gain = self._surface.spread_gain(self._shading.gain(pose.displacement, pose.head))
+        rasterise(pose.target, self._surface.source, gain, order, self._map, self._gain)
         cv2.remap(self._texture, self._map, None, cv2.INTER_LINEAR, self._warped, self._beyond)
         still_px = np.float32(_STILL_PX * max(1.0, self._face_px / 200))
         composite(view, self._warped, self._plate, self._hole, self._map, self._gain, still_px)

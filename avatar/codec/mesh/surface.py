@@ -108,6 +108,11 @@ class Surface:
         depth = moved @ head.rotation[2]
         return np.concatenate([face, outer]).astype(np.float32), depth
 
+    def spread_gain(self, gain: np.ndarray) -> np.ndarray:
+        """The face's brightness factors (478,), and those of the outer vertices near its edge: (N,) float32."""
+        outer = 1 + self._influence @ (gain[list(FACE_OVAL)] - 1)
+        return np.concatenate([gain, outer]).astype(np.float32)
+
     def painting_order(self, depth: np.ndarray) -> np.ndarray:
         """All triangles, (M, 3) int32: the backdrop, then the face from back to front."""
         nearness = depth[self.skin].sum(axis=1)
