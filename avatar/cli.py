@@ -143,8 +143,6 @@ def _add_presets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _animate(args: argparse.Namespace) -> None:
-    if not args.debug:
-        _quieten_libraries()
     from avatar.media import check_output, write_video
     from avatar.media.files import check_file
 
@@ -153,6 +151,8 @@ def _animate(args: argparse.Namespace) -> None:
     check_file(args.portrait, "picture")
     for speech in (args.speech, *(speech for _, speech in args.speakers)):
         check_file(speech, "sound")
+    if not args.debug:
+        _quieten_libraries()
     from avatar.pipeline import AvatarPipeline
 
     pipe = AvatarPipeline.from_pretrained(args.preset)
@@ -228,8 +228,12 @@ def _quieten_libraries() -> None:
     """Keeps the chatter of the libraries below off stderr, which is for progress and errors."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def _output_error(err: OSError) -> OutputError:

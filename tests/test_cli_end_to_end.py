@@ -1,4 +1,4 @@
-"""Bad input, end to end through the command line: one line that says what was wrong, the right code, no file left."""
+"""End to end through the command line: a good run is quiet; bad input is one line, the right code, and no file left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Animate = Callable[..., tuple[int, str]]
 
 @pytest.fixture(scope="module")
 def loaded() -> AvatarPipeline:
-    return AvatarPipeline.from_pretrained("embedded")
+    return AvatarPipeline.from_pretrained("debug")  # the real classes, small
 
 
 @pytest.fixture
@@ -195,6 +195,19 @@ def test_ctrl_c_half_way_leaves_nothing(
     assert line == "avatar: interrupted; nothing was written"
 
 
+def test_a_good_run_shows_its_own_progress_and_nothing_else(
+    loaded: AvatarPipeline, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    saved, out = tmp_path / "saved", tmp_path / "video.mp4"
+    loaded.save_pretrained(saved)
+    capfd.readouterr()
+    assert main(["animate", str(PORTRAIT), str(SPEECH), "-o", str(out), "--preset", str(saved), "--size", "128"]) == 0
+    printed = capfd.readouterr()
+    assert printed.out == f"{out}\n"
+    assert printed.err.splitlines()
+    assert [line for line in printed.err.splitlines() if not line.startswith("avatar: ")] == []
+
+
 def test_a_machine_without_libgl_is_told_its_name(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -212,7 +225,7 @@ def test_a_machine_without_libgl_is_told_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_real_ctrl_c_ends_a_real_run_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "avatar.cli", "animate", PORTRAIT, EXAMPLES / "rainbow.wav"]
+    command = [sys.executable, "-m", "avatar.cli", "animate", PORTRAIT, EXAMPLES / "rainbow.wav", "--preset", "debug"]
     process = subprocess.Popen(
         [*map(str, command), "-o", str(tmp_path / "video.mp4")],
         stderr=subprocess.PIPE,
