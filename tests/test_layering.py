@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Siblings that may see one another, each with its reason.
 ALLOWED_SIBLINGS: dict[tuple[str, str], str] = {
     ("codec", "identity"): "the renderer finds the person in the picture itself where no mask is given",
+    ("emotion", "audio"): "prosody is measured where somebody speaks",
     ("train", "data"): "training reads the clips that data describes",
     ("evaluate", "data"): "reports are made over a manifest",
 }
