@@ -321,7 +321,7 @@ def test_damage_in_the_middle_is_refused(kit: SimpleNamespace, tmp_path: Path) -
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
     path.write_bytes(data)
-    _refuses(path, r"damaged or truncated: it declares 3.00 s and 2\.\d\d s")
+    _refuses(path, r"damaged or truncated(: it declares 3.00 s and 2\.\d\d s| after \d\.\d\d s)")
 
 
 def test_rates_and_blocks_that_make_no_sense_are_refused(wav: Path) -> None:
