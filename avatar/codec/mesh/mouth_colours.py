@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avatar.face_mesh import FACE_OVAL, INNER_LIP_PAIRS, LIPS_INNER, LIPS_OUTER
+from avatar.face_mesh import FACE_OVAL, INNER_LIP_PAIRS, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 
 _CHEEKS = ((50, 101, 118, 117, 123, 147, 187, 205), (280, 330, 347, 346, 352, 376, 411, 425))
 _CAVITY_OF_SKIN = np.array([0.36, 0.22, 0.25])  # black cavities look like holes; real ones are red-brown
@@ -42,6 +42,9 @@ class MouthColours:
         lip = np.median(lips, axis=0)
         face = polygon_pixels(crop, landmarks_px[list(FACE_OVAL)]).max(axis=1)
         brightness = 0.95 * (np.percentile(face, 85) + 1.05 * skin.max()) / 2
+        eyes = np.concatenate([polygon_pixels(crop, landmarks_px[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)])
+        white = 1.1 * float(np.percentile(eyes.max(axis=1), 88))  # the whites of the eyes tell the light on dark skin
+        brightness += 0.6 * max(white - brightness, 0.0)
         hue = skin / max(float(skin.max()), 1.0)
         grey = _saturation(skin) < 0.06  # a black-and-white photo
         tint = _TOOTH_TINT if not grey else np.full(3, 0.95)
