@@ -43,12 +43,12 @@ class MouthColours:
         face = polygon_pixels(crop, landmarks_px[list(FACE_OVAL)]).max(axis=1)
         brightness = 0.95 * (np.percentile(face, 85) + 1.05 * skin.max()) / 2
         eyes = np.concatenate([polygon_pixels(crop, landmarks_px[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)])
-        white = 1.1 * float(np.percentile(eyes.max(axis=1), 88))  # the whites of the eyes tell the light on dark skin
+        white = 1.2 * float(np.percentile(eyes.max(axis=1), 88))  # the whites of the eyes tell the light on dark skin
         brightness += 0.6 * max(white - brightness, 0.0)
         hue = skin / max(float(skin.max()), 1.0)
         grey = _saturation(skin) < 0.06  # a black-and-white photo
         tint = _TOOTH_TINT if not grey else np.full(3, 0.95)
-        enamel = np.minimum(brightness, 232.0) * (0.74 * tint + 0.26 * hue)
+        enamel = np.minimum(brightness, 236.0) * (0.78 * tint + 0.22 * hue)
         cavity = skin * (_CAVITY_OF_SKIN if not grey else _CAVITY_OF_SKIN.mean())
         inside = _own_dark_inside(crop, landmarks_px, shape, skin)
         if inside is not None:

@@ -72,7 +72,7 @@ def _make_matte(
     alpha[alpha < 4] = 0
     alpha[~movable] = 0
 
-    hole = cv2.dilate((alpha > 0).astype(np.uint8) * 255, _disc(round(4 * pixel)))
+    hole = cv2.dilate((alpha > 0).astype(np.uint8) * 255, _disc(round(8 * pixel)))
     hole[~movable] = 0
     if (hole == 0).mean() < _MIN_BACKGROUND_SHARE or not (hole[movable] == 0).any():
         whole = np.where(movable, 255, 0).astype(np.uint8)

@@ -73,7 +73,7 @@ def make_teeth(
     light = tone * depth * facing
     warm = np.array([1.0, 0.985, 0.95]) ** smoothstep(0.3, 1.1, y)[..., None]
     enamel_rgb = enamel * light[..., None] * warm
-    enamel_rgb *= (0.76 + 0.24 * seam)[..., None]  # never black between teeth: that reads as piano keys
+    enamel_rgb *= (0.83 + 0.17 * seam)[..., None]  # never black between teeth: that reads as piano keys
     gum_rgb = gum * (facing * np.ones_like(y))[..., None]
     rgb = crown[..., None] * enamel_rgb + (1 - crown)[..., None] * gum_rgb
     alpha = np.maximum(crown, smoothstep(0.35, 0.7, y) * np.ones_like(crown))
