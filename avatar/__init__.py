@@ -38,6 +38,7 @@ _HOME = {
     "EmotionEncoder": "avatar.emotion.tokens",
     "IdentityEncoder": "avatar.identity.tokens",
     "MeshCodec": "avatar.codec.mesh.codec",
+    "ModelMixin": "diffusers",  # diffusers looks here for the base class by which it may load our components
     "BBox": "avatar.types",
     "Face": "avatar.types",
     "Portrait": "avatar.types",

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from avatar.errors import OptionError
+
+_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             name="embedded",
-            backbone="AvatarTransformer3DModel, small, block-causal",
+            backbone="AvatarTransformer3DModel, 6 layers, chunks with motion frames",
             codec="mesh",
             parameters="about 10 M",
             weights="ship with the package",
@@ -47,3 +52,18 @@ PRESETS: dict[str, Preset] = {
         ),
     )
 }
+
+
+def resolve_preset(name_or_folder: str | Path) -> Path:
+    """The folder of a preset's weights, or of a pipeline that was saved.
+
+    Raises:
+        OptionError: neither a preset with weights nor a folder with a `model_index.json`.
+    """
+    folder = _WEIGHTS / str(name_or_folder) if str(name_or_folder) in PRESETS else Path(name_or_folder)
+    if not (folder / "model_index.json").is_file():
+        raise OptionError(
+            f"{str(name_or_folder)!r} is neither a preset nor a folder with a saved pipeline (model_index.json); "
+            f"presets: {', '.join(PRESETS)}"
+        )
+    return folder

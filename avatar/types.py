@@ -159,7 +159,9 @@ class LatentShape:
     def from_video(cls, shape: VideoShape, stride: Stride, channels: int) -> LatentShape:
         """The fewest latent frames that cover the video; the surplus frames are cut after decoding."""
         frames = 1 + math.ceil((shape.num_frames - 1) / stride.time)
-        return cls(channels, frames, math.ceil(shape.height_px / stride.height), math.ceil(shape.width_px / stride.width))
+        return cls(
+            channels, frames, math.ceil(shape.height_px / stride.height), math.ceil(shape.width_px / stride.width)
+        )
 
     def num_video_frames(self, stride: Stride) -> int:
         return 1 + stride.time * (self.frames - 1)
@@ -205,7 +207,9 @@ class Conditioning:
         for name in names:
             key = f"{name}_tokens"
             if key not in self.__dataclass_fields__:
-                accepted = ", ".join(k.removesuffix("_tokens") for k in self.__dataclass_fields__ if k.endswith("_tokens"))
+                accepted = ", ".join(
+                    k.removesuffix("_tokens") for k in self.__dataclass_fields__ if k.endswith("_tokens")
+                )
                 raise OptionError(f"no condition is called {name!r}; accepted: {accepted}")
             value = getattr(self, key)
             if value is not None:

@@ -20,7 +20,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 8 h)")
+    parser.add_argument(
+        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 8 h)"
+    )
     arguments = parser.parse_args()
 
     def progress(voice: str, done: float) -> None:

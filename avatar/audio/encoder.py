@@ -60,7 +60,9 @@ def pad_for_frames(samples: Tensor, config: Wav2Vec2Config) -> Tensor:
         receptive_field += (kernel - 1) * stride
         stride *= step
     if stride != SAMPLES_PER_FEATURE:
-        raise OptionError(f"the speech encoder must give {FEATURE_RATE_HZ} features a second, its stem strides over {stride} samples")
+        raise OptionError(
+            f"the speech encoder must give {FEATURE_RATE_HZ} features a second, its stem strides over {stride} samples"
+        )
     surplus = receptive_field - stride
     return nn.functional.pad(samples, (surplus // 2, surplus - surplus // 2))
 
@@ -99,7 +101,9 @@ def encode_speech(encoder: Wav2Vec2Model, speech: Waveform) -> Iterator[Tensor]:
         OptionError: the sound is not at 16 kHz.
     """
     if speech.sample_rate_hz != MODEL_SAMPLE_RATE_HZ:
-        raise OptionError(f"the speech encoder hears {MODEL_SAMPLE_RATE_HZ} Hz, not {speech.sample_rate_hz} Hz; resample first")
+        raise OptionError(
+            f"the speech encoder hears {MODEL_SAMPLE_RATE_HZ} Hz, not {speech.sample_rate_hz} Hz; resample first"
+        )
     samples = speech.samples
     total = -(-len(samples) // SAMPLES_PER_FEATURE)
     for start in range(0, total, WINDOW_FEATURES):

@@ -19,7 +19,9 @@ class AudioProjector(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, feature_dim: int = 256, token_dim: int = 256, window: int = 16, margin_features: int = 4) -> None:
+    def __init__(
+        self, feature_dim: int = 256, token_dim: int = 256, window: int = 16, margin_features: int = 4
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(feature_dim)
         self.proj = nn.Sequential(nn.Linear(feature_dim, token_dim), nn.GELU(), nn.Linear(token_dim, token_dim))

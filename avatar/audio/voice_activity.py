@@ -11,12 +11,13 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 from scipy.signal import butter, sosfilt
 
 from avatar.audio.encoder import FEATURE_RATE_HZ, SAMPLES_PER_FEATURE
-from avatar.types import Waveform
+from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
 SPEECH_BAND_HZ = (120.0, 3800.0)
 SILENCE_DBFS = -58.0  # below this nothing is speech, however quiet the recording
 MARGIN_DB = 9.0  # above the noise floor
 _HANG_S, _RAMP_S = 0.12, 0.05
+_PIECE_SAMPLES = 20 * MODEL_SAMPLE_RATE_HZ
 
 
 def speech_activity(speech: Waveform) -> np.ndarray:
@@ -31,14 +32,23 @@ def speech_activity(speech: Waveform) -> np.ndarray:
     count = -(-len(speech.samples) // SAMPLES_PER_FEATURE)
     if count == 0:
         return np.zeros(0, np.float32)
-    band = butter(4, SPEECH_BAND_HZ, "bandpass", fs=speech.sample_rate_hz, output="sos")
-    filtered = sosfilt(band, speech.samples).astype(np.float32)
-    filtered = np.pad(filtered, (0, count * SAMPLES_PER_FEATURE - len(filtered)))
-    level_db = 10 * np.log10(np.mean(filtered.reshape(count, -1) ** 2, axis=1) + 1e-12)
+    level_db = _speech_band_db(speech)
     floor_db = _noise_floor(level_db)
     loud = level_db > np.maximum(floor_db + MARGIN_DB, SILENCE_DBFS)
     held = maximum_filter1d(loud.astype(np.float32), 1 + 2 * round(_HANG_S * FEATURE_RATE_HZ))
     return gaussian_filter1d(held, _RAMP_S * FEATURE_RATE_HZ).clip(0, 1).astype(np.float32)
+
+
+def _speech_band_db(speech: Waveform) -> np.ndarray:
+    """Level in the speech band per feature, dB of full scale; filtered piece by piece, so long sound needs little memory."""
+    band = butter(4, SPEECH_BAND_HZ, "bandpass", fs=speech.sample_rate_hz, output="sos")
+    state = np.zeros((len(band), 2))
+    levels = []
+    for start in range(0, len(speech.samples), _PIECE_SAMPLES):
+        filtered, state = sosfilt(band, speech.samples[start : start + _PIECE_SAMPLES], zi=state)
+        filtered = np.pad(filtered, (0, -len(filtered) % SAMPLES_PER_FEATURE))
+        levels.append(np.mean(filtered.reshape(-1, SAMPLES_PER_FEATURE) ** 2, axis=1))
+    return 10 * np.log10(np.concatenate(levels) + 1e-12)
 
 
 def _noise_floor(level_db: np.ndarray) -> np.ndarray:

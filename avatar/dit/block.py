@@ -62,11 +62,19 @@ class AvatarBlock(WanTransformerBlock):
         Returns:
             (B, F * N, D).
         """
-        modulation = self.scale_shift_table.unsqueeze(0) + temb.float() if temb.ndim == 4 else self.scale_shift_table + temb.float()
-        shift, scale, gate, c_shift, c_scale, c_gate = (x.squeeze(-2) if temb.ndim == 4 else x for x in modulation.chunk(6, dim=-2))
+        modulation = (
+            self.scale_shift_table.unsqueeze(0) + temb.float()
+            if temb.ndim == 4
+            else self.scale_shift_table + temb.float()
+        )
+        shift, scale, gate, c_shift, c_scale, c_gate = (
+            x.squeeze(-2) if temb.ndim == 4 else x for x in modulation.chunk(6, dim=-2)
+        )
 
         normed = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-        hidden_states = (hidden_states.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(hidden_states)
+        hidden_states = (hidden_states.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(
+            hidden_states
+        )
 
         if self.attn2 is not None:
             normed = self.norm2(hidden_states.float()).type_as(hidden_states)

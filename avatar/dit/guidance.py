@@ -41,7 +41,10 @@ def audio_guidance(scale: float) -> tuple[GuidanceBranch, ...]:
 
 
 def guided_velocity(
-    velocity: Callable[[Conditioning], Tensor], conditioning: Conditioning, rule: tuple[GuidanceBranch, ...], sigma: float
+    velocity: Callable[[Conditioning], Tensor],
+    conditioning: Conditioning,
+    rule: tuple[GuidanceBranch, ...],
+    sigma: float,
 ) -> Tensor:
     """The guided velocity at one noise level.
 
@@ -58,7 +61,9 @@ def guided_velocity(
     """
     while len(rule) > 1 and rule[1].scale_at(sigma) == 1.0:  # v_0 cancels out
         rule = rule[1:]
-    branches = [velocity(conditioning.with_dropped(*branch.dropped) if branch.dropped else conditioning) for branch in rule]
+    branches = [
+        velocity(conditioning.with_dropped(*branch.dropped) if branch.dropped else conditioning) for branch in rule
+    ]
     guided = branches[0]
     for before, after, branch in zip(branches, branches[1:], rule[1:], strict=False):
         guided = guided + branch.scale_at(sigma) * (after - before)

@@ -178,7 +178,9 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
         if self.condition_embedder.text_embedder is None:
             return None
         if conditioning.text_tokens is None:
-            raise OptionError("this model attends to text: give text_tokens (an empty prompt's tokens, if nothing is to be said)")
+            raise OptionError(
+                "this model attends to text: give text_tokens (an empty prompt's tokens, if nothing is to be said)"
+            )
         context = self.condition_embedder.text_embedder(conditioning.text_tokens)
         if conditioning.image_tokens is not None:
             context = torch.cat([self.condition_embedder.image_embedder(conditioning.image_tokens), context], dim=1)
@@ -194,6 +196,10 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
         hidden_states = hidden_states.reshape(batch, *grid, *self.config.patch_size, -1)
         return hidden_states.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
+
+# diffusers takes a class in a folder called `dit` for one of its own pipelines and would write a wrong library name into
+# model_index.json; the class is exported at the package root, so say that it lives there.
+AvatarTransformer3DModel.__module__ = "avatar"
 
 MIN_SIGMA = 0.02  # below this a velocity from a predicted sample would be a division by nothing
 

@@ -22,7 +22,9 @@ class Stateful(Protocol):
 def save_checkpoint(path: Path, recipe: dict[str, Any], step: int, parts: Mapping[str, Stateful]) -> None:
     """Writes beside, then renames, so that a kill while saving leaves the former checkpoint."""
     temporary = path.with_suffix(".tmp")
-    torch.save({"recipe": recipe, "step": step, "parts": {name: part.state_dict() for name, part in parts.items()}}, temporary)
+    torch.save(
+        {"recipe": recipe, "step": step, "parts": {name: part.state_dict() for name, part in parts.items()}}, temporary
+    )
     temporary.replace(path)
 
 
@@ -37,7 +39,9 @@ def resume_checkpoint(path: Path, recipe: dict[str, Any], parts: Mapping[str, St
     saved = torch.load(path, weights_only=True, map_location="cpu")
     differing = sorted(key for key in recipe if saved["recipe"].get(key) != recipe[key])
     if differing:
-        raise OptionError(f"{path} was made with other values of {', '.join(differing)}; use another folder or the same recipe")
+        raise OptionError(
+            f"{path} was made with other values of {', '.join(differing)}; use another folder or the same recipe"
+        )
     for name, part in parts.items():
         part.load_state_dict(saved["parts"][name])
     return int(saved["step"])

@@ -100,9 +100,15 @@ class SpeechCrops:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Samples (B, S), phones (B, N) and curves (B, N, 8) of one training step."""
-        items = [self._crop(np.random.default_rng((self._recipe.seed, step, k))) for k in range(self._recipe.batch_size)]
+        items = [
+            self._crop(np.random.default_rng((self._recipe.seed, step, k))) for k in range(self._recipe.batch_size)
+        ]
         samples, phones, curves = zip(*items, strict=True)
-        return torch.from_numpy(np.stack(samples)), torch.from_numpy(np.stack(phones)), torch.from_numpy(np.stack(curves))
+        return (
+            torch.from_numpy(np.stack(samples)),
+            torch.from_numpy(np.stack(phones)),
+            torch.from_numpy(np.stack(curves)),
+        )
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         num_frames = int(self._recipe.crop_s * FEATURE_RATE_HZ)
@@ -136,7 +142,9 @@ class SpeechCrops:
         ends = np.concatenate([part.ends_s + offset for part, offset in zip(parts, offsets, strict=True)])
         if factor != 1.0:
             samples = (change_speed(samples.astype(np.float32) / 32768, factor).clip(-1, 1) * 32767).astype(np.int16)
-        return Utterance(samples, np.concatenate([part.phones for part in parts]), (ends / factor).astype(np.float32), "")
+        return Utterance(
+            samples, np.concatenate([part.phones for part in parts]), (ends / factor).astype(np.float32), ""
+        )
 
     def _somebody_else(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
         shard = self._shards[rng.integers(len(self._shards))]
@@ -150,7 +158,12 @@ def _sampling_weight(shard: SpeechShard) -> float:
 
 
 def train_encoder(
-    corpus: Path, out: Path, recipe: EncoderRecipe, *, device: str = "cpu", log: Callable[[dict[str, float]], None] | None = None
+    corpus: Path,
+    out: Path,
+    recipe: EncoderRecipe,
+    *,
+    device: str = "cpu",
+    log: Callable[[dict[str, float]], None] | None = None,
 ) -> Path:
     """Trains, or goes on with, the encoder.
 
@@ -169,8 +182,12 @@ def train_encoder(
     crops = SpeechCrops(load_speech(corpus, "train"), recipe)
     held_out = SpeechCrops(load_speech(corpus, "held-out"), recipe, augment=False)
     model = SpeechTeacher(recipe).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps))
+    optimiser = torch.optim.AdamW(
+        model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps)
+    )
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started = time.time()
@@ -199,7 +216,9 @@ def train_encoder(
 
 
 def _loss(logits: Tensor, predicted: Tensor, phones: Tensor, curves: Tensor, recipe: EncoderRecipe) -> Tensor:
-    cross_entropy = nn.functional.cross_entropy(logits.flatten(0, 1), phones.flatten(), label_smoothing=recipe.label_smoothing)
+    cross_entropy = nn.functional.cross_entropy(
+        logits.flatten(0, 1), phones.flatten(), label_smoothing=recipe.label_smoothing
+    )
     weight = torch.ones(curves.shape[-1], device=curves.device)
     weight[-1] = 2.0  # the aperture is what a viewer sees first
     return cross_entropy + recipe.curve_weight * ((predicted - curves) ** 2 * weight).mean()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from avatar.audio.alignment import audio_windows, window_length
 from avatar.audio.projector import AudioProjector
 from avatar.codec.mesh.bases import GROUP_FRAMES
+from avatar.codec.mesh.codec import MeshCodec
 from avatar.codec.mesh.latent import LATENT_CHANNELS, LATENT_GRID, GeometryLatent
 from avatar.codec.mesh.rig import default_rig
 from avatar.dit.transformer import AvatarTransformer3DModel
@@ -65,7 +66,9 @@ class Generator(nn.Module):
     def __init__(self, recipe: GeneratorRecipe) -> None:
         super().__init__()
         width = recipe.token_dim
-        self.audio_projector = AudioProjector(recipe.feature_dim, width, window_length(GROUP_FRAMES, MARGIN_FEATURES), MARGIN_FEATURES)
+        self.audio_projector = AudioProjector(
+            recipe.feature_dim, width, window_length(GROUP_FRAMES, MARGIN_FEATURES), MARGIN_FEATURES
+        )
         self.identity_encoder = IdentityEncoder(token_dim=width, hidden_dim=width)
         self.emotion_encoder = EmotionEncoder(default_rig().num_named, width)
         self.transformer = AvatarTransformer3DModel(
@@ -127,7 +130,11 @@ class MotionCrops:
         part = slice(begin, begin + length)
         still = np.zeros((length, 3), np.float32)
         latents = self._latent.encode_rig(
-            item.weights[part].astype(np.float32), item.rotation[part].astype(np.float32), still, still[:, :2], self._matrix
+            item.weights[part].astype(np.float32),
+            item.rotation[part].astype(np.float32),
+            still,
+            still[:, :2],
+            self._matrix,
         )
         first = 0 if is_start else 1
         windows = audio_windows(
@@ -138,15 +145,26 @@ class MotionCrops:
             margin_features=MARGIN_FEATURES,
             offset=-begin * FEATURES_PER_VIDEO_FRAME,
         )
-        clean = 1 if is_start else int(rng.integers(1, recipe.context_frames + 1)) if rng.random() < 0.3 else recipe.context_frames
+        clean = (
+            1
+            if is_start
+            else int(rng.integers(1, recipe.context_frames + 1))
+            if rng.random() < 0.3
+            else recipe.context_frames
+        )
         labels, expression = _hide_some(item.labels, item.expression, rng, frames)
         return latents[:, first:], windows, labels, expression, _identity(item.identity, rng), torch.tensor(clean)
 
 
-def _hide_some(labels: np.ndarray, expression: np.ndarray, rng: np.random.Generator, frames: int) -> tuple[Tensor, Tensor]:
+def _hide_some(
+    labels: np.ndarray, expression: np.ndarray, rng: np.random.Generator, frames: int
+) -> tuple[Tensor, Tensor]:
     """Either description of the emotion may be missing, or both."""
     unknown = rng.random(2) < 0.35
-    shown = [torch.from_numpy(np.full_like(x, np.nan) if hide else x) for x, hide in zip((labels, expression), unknown, strict=True)]
+    shown = [
+        torch.from_numpy(np.full_like(x, np.nan) if hide else x)
+        for x, hide in zip((labels, expression), unknown, strict=True)
+    ]
     return shown[0].expand(frames, -1).float(), shown[1].expand(frames, -1).float()
 
 
@@ -194,7 +212,7 @@ def generator_loss(model: Generator, batch: MotionBatch, lips: LipGap, recipe: G
     keep = (torch.rand(count, generator=generator) > recipe.audio_dropout).to(device)
     conditioning = Conditioning(
         audio_tokens=audio * keep[:, None, None, None, None],
-        face_mask=speech_mask(frames).to(device).expand(count, 1, -1, -1, -1),
+        face_mask=MeshCodec.face_mask(frames).to(device).expand(count, 1, -1, -1, -1),
         identity_tokens=model.identity_encoder(batch.identity),
         emotion_tokens=model.emotion_encoder(batch.labels, batch.expression),
     )
@@ -207,13 +225,6 @@ def generator_loss(model: Generator, batch: MotionBatch, lips: LipGap, recipe: G
     lip_error = ((gap - true_gap).square() * (1 + 2 * (true_gap < 0.15))).mean(-1)
     total = (weight * (per_frame + recipe.lip_weight * lip_error)).sum() / noisy_frame.sum()
     return total
-
-
-def speech_mask(frames: int) -> Tensor:
-    """Where sound acts on the token grid of the geometry latent, (F, 2, 2): the two lower quadrants, mouth and mid-face."""
-    mask = torch.zeros(frames, 2, 2)
-    mask[:, 1] = 1
-    return mask
 
 
 def train_generator(
@@ -245,8 +256,12 @@ def train_generator(
     lips = LipGap(latent).to(device)
     model = Generator(recipe).to(device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps))
+    optimiser = torch.optim.AdamW(
+        model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps)
+    )
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started, losses = time.time(), []
@@ -266,7 +281,10 @@ def train_generator(
             losses.clear()
             if done % 250 == 0 or done == recipe.steps:
                 with torch.no_grad():
-                    scores = [generator_loss(average, test_crops.batch(k).to(device), lips, recipe, seed=k).item() for k in range(4)]
+                    scores = [
+                        generator_loss(average, test_crops.batch(k).to(device), lips, recipe, seed=k).item()
+                        for k in range(4)
+                    ]
                 line["held_out_loss"] = float(np.mean(scores))
                 save_checkpoint(out / "checkpoint.pt", asdict(recipe), done, parts)
                 for name, network in average.components().items():

@@ -97,7 +97,9 @@ class ItemMaker:
         shard: SpeechShard = self._shards[rng.choice(len(self._shards), p=self._weights)]
         utterance = shard.utterances[rng.integers(len(shard.utterances))]
         factor = rng.uniform(*SPEED_RANGE) if self._is_training else 1.0
-        samples = change_speed(utterance.samples.astype(np.float32) / 32768, factor)[: int(_MAX_UTTERANCE_S * MODEL_SAMPLE_RATE_HZ)]
+        samples = change_speed(utterance.samples.astype(np.float32) / 32768, factor)[
+            : int(_MAX_UTTERANCE_S * MODEL_SAMPLE_RATE_HZ)
+        ]
         ends = utterance.ends_s / factor
         keep = ends <= len(samples) / MODEL_SAMPLE_RATE_HZ + 0.01
         lead_s, tail_s = (rng.exponential(0.5), rng.exponential(0.9)) if self._is_training else (0.2, 0.2)
@@ -139,7 +141,13 @@ def make_feature_shard(maker: ItemMaker, encoder: Wav2Vec2Model, out: Path, shar
 
 
 def prepare(
-    corpus: Path, encoder: Wav2Vec2Model, out: Path, split: str, num_shards: int, seed: int, progress: Callable[[float], None]
+    corpus: Path,
+    encoder: Wav2Vec2Model,
+    out: Path,
+    split: str,
+    num_shards: int,
+    seed: int,
+    progress: Callable[[float], None],
 ) -> None:
     """Makes what is missing of a split's cache.
 

@@ -108,7 +108,12 @@ def _phone_times(utterance: Utterance) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _scale_vowels(
-    targets: np.ndarray, utterance: Utterance, phones: np.ndarray, starts: np.ndarray, ends: np.ndarray, style: SpeakingStyle
+    targets: np.ndarray,
+    utterance: Utterance,
+    phones: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    style: SpeakingStyle,
 ) -> None:
     """Loud and long vowels open wider (H. Lane and B. Tranel, "The Lombard sign", 1971, for the direction)."""
     power = np.concatenate([[0.0], np.cumsum(utterance.samples.astype(np.float64) ** 2)])

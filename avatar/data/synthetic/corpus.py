@@ -28,7 +28,9 @@ class SpeechShard:
     utterances: list[Utterance]
 
 
-def make_speech(folder: Path, *, seed: int, hours_scale: float = 1.0, progress: Callable[[str, float], None] | None = None) -> None:
+def make_speech(
+    folder: Path, *, seed: int, hours_scale: float = 1.0, progress: Callable[[str, float], None] | None = None
+) -> None:
     """Synthesises every voice of the corpus into `folder`, leaving alone the voices that are already there.
 
     Args:

@@ -26,8 +26,8 @@ def random_face(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     shape = mean.copy()
     below_nose = _ramp(y, _NOSE_Y, _CHIN_Y)
     above_eyes = _ramp(y, _EYE_Y, 8.0)
-    mouth = np.exp(-(((x / 3.2) ** 2 + ((y - _MOUTH_Y) / 1.6) ** 2)))
-    nose = np.exp(-(((x / 1.8) ** 2 + ((y - 1.0) / 2.2) ** 2)))
+    mouth = np.exp(-((x / 3.2) ** 2 + ((y - _MOUTH_Y) / 1.6) ** 2))
+    nose = np.exp(-((x / 1.8) ** 2 + ((y - 1.0) / 2.2) ** 2))
     eyes = np.exp(-((y - _EYE_Y) ** 2) / 3.0)
 
     lower_height = rng.normal(0, 0.06)

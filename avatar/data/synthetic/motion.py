@@ -21,8 +21,8 @@ from avatar.types import MODEL_SAMPLE_RATE_HZ
 
 # How each articulatory channel moves the rig, at channel value 1. Sealing also needs `mouth_close`, see below.
 _SPEECH_SHAPES: dict[str, dict[str, float]] = {
-    "jaw": {"jaw_open": 0.95},
-    "open": {"mouth_lower_down": 0.80, "mouth_upper_up": 0.36},
+    "jaw": {"jaw_open": 0.66, "mouth_lower_down": 0.46, "mouth_upper_up": 0.30, "mouth_smile": 0.06},
+    "open": {"mouth_lower_down": 1.0, "mouth_upper_up": 0.60},
     "spread": {"mouth_stretch": 0.50, "mouth_smile": 0.14},
     "pucker": {"mouth_pucker": 0.80},
     "funnel": {"mouth_funnel": 0.65},
@@ -30,7 +30,15 @@ _SPEECH_SHAPES: dict[str, dict[str, float]] = {
     "tuck": {"mouth_roll_lower": 0.75, "mouth_upper_up": 0.20},
 }
 # How a feeling changes articulation, and how the head is held: pitch (down positive) and roll in radians.
-_EFFORT = {"happy": 1.05, "sad": 0.82, "angry": 1.15, "surprised": 1.10, "fearful": 0.95, "disgusted": 0.95, "contempt": 0.92}
+_EFFORT = {
+    "happy": 1.05,
+    "sad": 0.82,
+    "angry": 1.15,
+    "surprised": 1.10,
+    "fearful": 0.95,
+    "disgusted": 0.95,
+    "contempt": 0.92,
+}
 _POSTURE = {"sad": (0.07, 0.03), "angry": (0.04, 0.0), "surprised": (-0.04, 0.0), "fearful": (-0.03, 0.02),
             "disgusted": (-0.02, 0.03), "contempt": (-0.04, 0.05)}  # fmt: skip
 _MOUTH_PREFIXES = ("mouth_frown", "mouth_press", "mouth_stretch", "mouth_shrug", "mouth_dimple")
@@ -131,7 +139,12 @@ def _stress(utterance: Utterance, num_frames: int) -> np.ndarray:
 
 
 def _mark_stress(
-    weights: np.ndarray, rotation: np.ndarray, stress: np.ndarray, rig: Rig, performance: Performance, rng: np.random.Generator
+    weights: np.ndarray,
+    rotation: np.ndarray,
+    stress: np.ndarray,
+    rig: Rig,
+    performance: Performance,
+    rng: np.random.Generator,
 ) -> None:
     """Nods and brow raises on some of the loudest syllables (E. Krahmer and M. Swerts, "The effects of visual beats on
     prosodic prominence", 2007)."""
@@ -146,7 +159,12 @@ def _mark_stress(
 
 
 def _show_feeling(
-    weights: np.ndarray, rotation: np.ndarray, emotion: dict[str, float], opening: np.ndarray, rig: Rig, rng: np.random.Generator
+    weights: np.ndarray,
+    rotation: np.ndarray,
+    emotion: dict[str, float],
+    opening: np.ndarray,
+    rig: Rig,
+    rng: np.random.Generator,
 ) -> None:
     """Adds the expression, waxing and waning slowly; shapes that would fight an opening mouth give way to it."""
     shape = expression_weights(emotion, rig)

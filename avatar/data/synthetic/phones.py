@@ -35,7 +35,9 @@ class Phone:
 
 def _vowel(name: str, jaw: float, lips: float, spread: float = 0.0, pucker: float = 0.0, funnel: float = 0.0) -> Phone:
     rounding = 1.0 if pucker + funnel + spread > 0.3 else 0.5
-    return Phone(name, (jaw, lips, spread, pucker, funnel, 0.0, 0.0), (1.0, 1.0, 0.8, rounding, rounding, 0.6, 0.6), True)
+    return Phone(
+        name, (jaw, lips, spread, pucker, funnel, 0.0, 0.0), (1.0, 1.0, 0.8, rounding, rounding, 0.6, 0.6), True
+    )
 
 
 def _consonant(
@@ -47,7 +49,9 @@ def _consonant(
     round_hold: float = 0.15,
 ) -> Phone:
     spread, pucker, funnel = lip_shape
-    return Phone(name, (jaw, lips, spread, pucker, funnel, 0.0, 0.0), (hold, hold, 0.3, round_hold, round_hold, 0.6, 0.6))
+    return Phone(
+        name, (jaw, lips, spread, pucker, funnel, 0.0, 0.0), (hold, hold, 0.3, round_hold, round_hold, 0.6, 0.6)
+    )
 
 
 def _bilabial(name: str) -> Phone:
@@ -129,7 +133,9 @@ def phones_of_ipa(symbols: str) -> list[int]:
     Returns:
         Indices into `PHONES`; empty where nothing in the string is spoken.
     """
-    text = "".join(c for c in unicodedata.normalize("NFD", symbols) if c not in _IGNORED and not unicodedata.combining(c))
+    text = "".join(
+        c for c in unicodedata.normalize("NFD", symbols) if c not in _IGNORED and not unicodedata.combining(c)
+    )
     found, i = [], 0
     while i < len(text):
         for width in (2, 1):

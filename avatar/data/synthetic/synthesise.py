@@ -100,7 +100,9 @@ class _EspeakEvent(ctypes.Structure):
     ]
 
 
-_ESPEAK_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_EspeakEvent))
+_ESPEAK_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_EspeakEvent)
+)
 _ESPEAK_SYNCHRONOUS = 2
 _ESPEAK_PHONEME_EVENTS_IPA = 0x0003
 _ESPEAK_DONT_EXIT = 0x8000
@@ -112,7 +114,9 @@ def _espeak(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:
     try:
         library = ctypes.CDLL("libespeak-ng.so.1")
     except OSError as err:
-        raise MissingDependencyError(f"espeak-ng is not installed ({err}); install the packages espeak-ng libespeak-ng1") from err
+        raise MissingDependencyError(
+            f"espeak-ng is not installed ({err}); install the packages espeak-ng libespeak-ng1"
+        ) from err
     chunks: list[np.ndarray] = []
     marks: list[tuple[float, str]] = []
 
@@ -181,7 +185,12 @@ def _flite(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:
         while True:
             text = _text(voice, rng)
             stretch = rng.uniform(0.85, 1.25)
-            options = ["--setf", f"duration_stretch={stretch:.2f}", "--setf", f"int_f0_target_mean={_pitch(voice, rng):.0f}"]
+            options = [
+                "--setf",
+                f"duration_stretch={stretch:.2f}",
+                "--setf",
+                f"int_f0_target_mean={_pitch(voice, rng):.0f}",
+            ]
             listing = _run(["flite", "-voice", voice.voice_id, "-psdur", *options, "-t", text, "-o", str(wav)], "flite")
             samples, rate_hz = soundfile.read(wav, dtype="int16")
             start, phones = 0.0, []

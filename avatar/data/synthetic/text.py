@@ -120,6 +120,8 @@ def spoken_text(script: str, rng: np.random.Generator) -> str:
 def _made_up_word(script: str, rng: np.random.Generator) -> str:
     onsets, vowels, codas = _SYLLABLES[script]
     return "".join(
-        str(onsets[rng.integers(len(onsets))]) + str(vowels[rng.integers(len(vowels))]) + str(codas[rng.integers(len(codas))])
+        str(onsets[rng.integers(len(onsets))])
+        + str(vowels[rng.integers(len(vowels))])
+        + str(codas[rng.integers(len(codas))])
         for _ in range(int(rng.integers(1, 4)))
     )

@@ -55,7 +55,15 @@ _HELD_OUT_LANGUAGES = {"sk", "da", "sw"}
 
 VOICES: tuple[Voice, ...] = (
     *(
-        Voice(f"espeak-{lang}", "espeak", lang, script, 0.06, _ESPEAK, HELD_OUT if lang in _HELD_OUT_LANGUAGES else "train")
+        Voice(
+            f"espeak-{lang}",
+            "espeak",
+            lang,
+            script,
+            0.06,
+            _ESPEAK,
+            HELD_OUT if lang in _HELD_OUT_LANGUAGES else "train",
+        )
         for lang, script in _ESPEAK_LANGUAGES.items()
     ),
     Voice("flite-slt", "flite", "slt", "english", 0.8, _FLITE),
@@ -65,5 +73,7 @@ VOICES: tuple[Voice, ...] = (
     Voice("festival-kal", "festival", "kal_diphone", "english", 0.25, "CSTR/CMU, BSD-like"),
     Voice("festival-ked", "festival", "ked_diphone", "english", 0.25, "CSTR/CMU, BSD-like", HELD_OUT),
     Voice("festival-slt-hts", "festival", "cmu_us_slt_arctic_hts", "english", 0.4, "CMU/HTS, BSD-like"),
-    Voice("recordings-ru-nsh", "recordings", "russian/msu_ru_nsh_clunits", "cyrillic", 1.6, "N. V. Shmyrev 2005, BSD-like"),
+    Voice(
+        "recordings-ru-nsh", "recordings", "russian/msu_ru_nsh_clunits", "cyrillic", 1.6, "N. V. Shmyrev 2005, BSD-like"
+    ),
 )

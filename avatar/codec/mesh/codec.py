@@ -1,0 +1,111 @@
+"""The mesh codec: latents that mean the movement of a face, and frames made by moving the portrait's own pixels.
+
+A pipeline component like a VAE, but what it decodes to is a *geometry video* (`GeometryLatent`) drawn onto the photo
+(`Stage`): the picture's detail never passes through the latents, so it is never lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+
+from avatar.codec.mesh.bases import GROUP_FRAMES
+from avatar.codec.mesh.latent import LATENT_CHANNELS, GeometryLatent
+from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
+from avatar.codec.mesh.renderer import Stage
+from avatar.codec.mesh.rig import default_rig
+from avatar.codec.mesh.rig_shapes_field import closed_vertices
+from avatar.codec.mesh.track import clip_geometry, portrait_geometry
+from avatar.errors import NoFaceError
+from avatar.types import Face, Portrait, Stride
+
+_TOKEN_GRID = (2, 2)  # quadrants of the latent: brows and pose, eyes / mid-face, mouth
+_SETTLE_FRAMES = 15  # over which what the code cannot say of the photo's own expression fades out
+
+
+class MeshCodec(ModelMixin, ConfigMixin):
+    """Implements `avatar.types.Codec` for facial geometry.
+
+    Attributes:
+        stride: 4 video frames per latent frame; the face is one whole in space, so no stride there.
+        channels: 16.
+        fps: 25; the movement is coded at this rate.
+    """
+
+    stride = Stride(GROUP_FRAMES, 1, 1)
+    channels = LATENT_CHANNELS
+    fps = MOTION_FPS
+
+    @register_to_config
+    def __init__(self, smooth_borders: bool = True) -> None:
+        super().__init__()
+        self.latent = GeometryLatent(smooth_borders=smooth_borders)
+
+    def encode(self, frames: Iterable[np.ndarray]) -> torch.Tensor:
+        """Footage of one person to latents.
+
+        Args:
+            frames: (H, W, 3) uint8 at 25 fps.
+
+        Returns:
+            [16, F, 4, 4] float32.
+
+        Raises:
+            NoFaceError: no face was found in any frame.
+        """
+        from avatar.identity.mediapipe_faces import MediaPipeFaces
+
+        landmarks, found = MediaPipeFaces().track(frames)
+        if not found.any():
+            raise NoFaceError(
+                "no face was found in any frame of the clip; a talking head that faces the camera is needed"
+            )
+        return self.latent.encode(clip_geometry(landmarks, found).motion)
+
+    def encode_portrait(self, portrait: Portrait) -> torch.Tensor:
+        """The latent frame [16, 1, 4, 4] that decodes to the portrait itself: its own opening of the mouth."""
+        return self.latent.encode(_still(portrait_geometry(portrait.face).own_expression))
+
+    def expression_of(self, face: Face) -> np.ndarray:
+        """Weights (P,) float32 of the rig's named shapes that make the mean face look as this face does."""
+        rig = default_rig()
+        shape = portrait_geometry(face).shape.astype(np.float32)
+        return rig.fit((shape - closed_vertices())[None])[0, : rig.num_named]
+
+    @staticmethod
+    def face_mask(num_frames: int) -> torch.Tensor:
+        """Where sound acts on the transformer's token grid, (F, 2, 2) in [0, 1]: the lower half of the face."""
+        mask = torch.zeros(num_frames, *_TOKEN_GRID)
+        mask[:, 1] = 1
+        return mask
+
+    def decode_motion(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[MeshMotion]:
+        """Blocks of latents [16, f, 4, 4] to blocks of motion that begins exactly at the portrait's own expression."""
+        own = portrait_geometry(portrait.face).own_expression
+        unsaid = own - self.latent.decode(self.latent.encode(_still(own))).expression[0]
+        done = 0
+        for motion in self.latent.decode_blocks(latent_blocks):
+            left = np.clip(1 - np.arange(done, done + len(motion)) / _SETTLE_FRAMES, 0, 1).astype(np.float32)
+            done += len(motion)
+            expression = motion.expression + left[:, None, None] * unsaid.astype(np.float32)
+            yield MeshMotion(expression, motion.rotation, motion.translation, motion.gaze)
+
+    def decode(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[np.ndarray]:
+        """Blocks of latents [16, f, 4, 4] to blocks of frames (T, H, W, 3) uint8, however they are cut."""
+        stage = self.stage(portrait)
+        for motion in self.decode_motion(latent_blocks, portrait):
+            yield stage.render(motion)
+
+    def stage(self, portrait: Portrait, size_px: int | None = None, others: Sequence[Face] = ()) -> Stage:
+        """Sets a portrait up for rendering, once; see `renderer.Stage`."""
+        return Stage(portrait, size_px, others=others)
+
+
+def _still(expression: np.ndarray) -> MeshMotion:
+    """One frame with an expression and nothing else."""
+    frame = MeshMotion.zeros(1)
+    return MeshMotion(expression[None], frame.rotation, frame.translation, frame.gaze)

@@ -1,0 +1,315 @@
+"""A portrait and speech to a talking video: the file to read first.
+
+    speech ──▶ audio tokens ─┐
+    portrait ─▶ identity ────┼─▶ transformer, a chunk at a time ──▶ latents ──▶ motion + idle life ──▶ frames
+    emotion ──▶ tokens ──────┘
+
+Everything is lazy: a `VideoStream` makes frames as they are asked for, in memory that does not grow with the speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from transformers import Wav2Vec2Model
+
+from avatar.audio.alignment import window_length
+from avatar.audio.encoder import small_encoder_config
+from avatar.audio.features import AudioTokenSource
+from avatar.audio.projector import AudioProjector
+from avatar.codec.mesh.codec import MeshCodec
+from avatar.codec.mesh.idle import IdleMotion
+from avatar.codec.mesh.motion import MeshMotion
+from avatar.codec.mesh.renderer import Stage
+from avatar.codec.mesh.rig import default_rig
+from avatar.dit.generate import ChunkPlan, SamplingOptions, generate_latents
+from avatar.dit.guidance import audio_guidance
+from avatar.dit.transformer import AvatarTransformer3DModel
+from avatar.emotion.reference import EmotionReference, read_emotion
+from avatar.emotion.tokens import EmotionEncoder
+from avatar.errors import OptionError
+from avatar.identity.choose import load_portrait
+from avatar.identity.tokens import IdentityEncoder
+from avatar.media import check_waveform, mix_speech, read_waveform
+from avatar.presets import resolve_preset
+from avatar.types import BBox, Conditioning, LatentShape, Portrait, VideoClip, VideoShape, Waveform
+
+DEFAULT_STEPS = 6
+DEFAULT_GUIDANCE = 1.5
+SIGMA_SHIFT = 3.0
+
+FaceChoice = int | BBox | None
+Speech = str | Path | Waveform
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """A video in the making: iterating makes the frames, in blocks, and may be done again.
+
+    Attributes:
+        shape: frames, size and rate; known before the first frame is made.
+        speech: the sound that belongs to it.
+        blocks: starts a fresh pass over the frames (T, H, W, 3) uint8.
+    """
+
+    shape: VideoShape
+    speech: Path | Waveform
+    blocks: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.blocks()
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """One face, its sound, and where it is drawn."""
+
+    portrait: Portrait
+    speech: Waveform
+    stage: Stage
+    identity: torch.Tensor
+    emotion: EmotionReference
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the caller asked for besides portrait and speech."""
+
+    seed: int
+    sampling: SamplingOptions
+    head_motion: float
+
+
+class AvatarPipeline(DiffusionPipeline):
+    """Portrait and speech to a talking video.
+
+    Args:
+        transformer: denoises the latents.
+        codec: gives the latents their meaning.
+        speech_encoder: 16 kHz sound to features.
+        audio_projector, identity_encoder, emotion_encoder: features to tokens.
+    """
+
+    model_cpu_offload_seq = "speech_encoder->transformer"
+
+    def __init__(
+        self,
+        transformer: AvatarTransformer3DModel,
+        codec: MeshCodec,
+        speech_encoder: Wav2Vec2Model,
+        audio_projector: AudioProjector,
+        identity_encoder: IdentityEncoder,
+        emotion_encoder: EmotionEncoder,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            transformer=transformer,
+            codec=codec,
+            speech_encoder=speech_encoder,
+            audio_projector=audio_projector,
+            identity_encoder=identity_encoder,
+            emotion_encoder=emotion_encoder,
+        )
+        self.plan = ChunkPlan()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "embedded", **kwargs: Any) -> AvatarPipeline:
+        """Loads a preset by name, or a folder that `save_pretrained` wrote.
+
+        Raises:
+            OptionError: neither a preset nor such a folder.
+        """
+        if str(pretrained_model_name_or_path) == "debug":
+            return debug_pipeline()
+        kwargs.setdefault("dtype", torch.float32)
+        pipeline = super().from_pretrained(resolve_preset(pretrained_model_name_or_path), **kwargs)
+        for component in pipeline.components.values():
+            if isinstance(component, torch.nn.Module):
+                component.eval()
+        return pipeline
+
+    def __call__(self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Any) -> VideoClip:
+        """Makes a talking video. Takes the options of `stream`.
+
+        Returns:
+            A clip that renders its frames when asked (`clip.save("out.mp4")`, `clip.frames()`); the motion is made by then.
+        """
+        stream = self.stream(portrait, speech, **options)
+        return VideoClip(stream.shape, stream.blocks, stream.speech)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        portrait: str | Path | np.ndarray | Portrait,
+        speech: Speech,
+        *,
+        emotion: str | Path = "neutral",
+        seed: int = 0,
+        size_px: int | None = None,
+        face: FaceChoice = None,
+        speakers: Sequence[tuple[FaceChoice, Speech]] = (),
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        head_motion: float = 1.0,
+    ) -> VideoStream:
+        """Prepares a talking video whose frames are made while it is iterated over.
+
+        Args:
+            portrait: a picture: a path, (H, W, 3) uint8 RGB, or a `Portrait`.
+            speech: a sound file, a video with sound, or a waveform.
+            emotion: a label with or without strength (`"happy"`, `"happy:0.6"`, `"happy:0.5,surprised:0.3"`), the path of a
+                picture of an expression, or `"auto"`: from the voice.
+            seed: the same seed gives the same video.
+            size_px: longer side of the video; None keeps the picture's own.
+            face: which face speaks, by number or box, where there are several.
+            speakers: further people of the picture, each a face choice with a sound, speaking at the same time.
+            num_inference_steps: sampling steps per chunk; None is 6.
+            guidance_scale: how strictly the mouth follows the sound; None is 1.5, 1 is off.
+            head_motion: 0 keeps the head still, 1 is natural.
+
+        Returns:
+            An iterable of frame blocks (T, H, W, 3) uint8 with `.shape` and `.speech`.
+
+        Raises:
+            MediaError: the picture or a sound cannot be read.
+            FaceError: not exactly one usable face, or none that fits the choice.
+            OptionError: an option is out of range.
+        """
+        settings = _settings(seed, num_inference_steps, guidance_scale, head_motion)
+        chosen = [(face, speech), *speakers]
+        portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
+        sounds = [_waveform(sound) for _, sound in chosen]
+        cast = [
+            self._speaker(person, sound, emotion, size_px, [other.face for other in portraits if other is not person])
+            for person, sound in zip(portraits, sounds, strict=True)
+        ]
+        height, width = cast[0].stage.size
+        shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, self.codec.fps)
+        heard = _heard([sound for _, sound in chosen])
+        return VideoStream(shape, heard, lambda: self._frames(cast, shape, settings))
+
+    def _portrait(self, portrait: str | Path | np.ndarray | Portrait, choice: FaceChoice) -> Portrait:
+        if isinstance(portrait, Portrait):
+            return portrait
+        return load_portrait(portrait, choice)
+
+    def _speaker(
+        self, portrait: Portrait, speech: Waveform, emotion: str | Path, size_px: int | None, others: list[Any]
+    ) -> _Speaker:
+        return _Speaker(
+            portrait,
+            speech,
+            self.codec.stage(portrait, size_px, others),
+            self.identity_encoder.encode(portrait),
+            read_emotion(emotion, speech, lambda picture: self.codec.expression_of(load_portrait(picture).face)),
+        )
+
+    @torch.no_grad()
+    def _frames(self, cast: list[_Speaker], shape: VideoShape, settings: _Settings) -> Iterator[np.ndarray]:
+        """Every speaker's motion side by side, drawn into the same picture."""
+        motions = [self._motion(speaker, index, shape, settings) for index, speaker in enumerate(cast)]
+        done = 0
+        for parts in zip(*motions, strict=True):
+            count = min(len(parts[0]), shape.num_frames - done)
+            block = np.empty((count, *cast[0].stage.still.shape), np.uint8)
+            for index, frame in enumerate(block):
+                frame[:] = cast[0].stage.still
+                for speaker, motion in zip(cast, parts, strict=True):
+                    speaker.stage.draw(frame, motion, index)
+            done += count
+            yield block
+
+    def _motion(self, speaker: _Speaker, index: int, shape: VideoShape, settings: _Settings) -> Iterator[MeshMotion]:
+        """One person's motion: what speech and feeling cause, and the life that goes on anyway."""
+        idle = IdleMotion(settings.seed * 1009 + index, settings.head_motion)
+        latents = self._latents(speaker, index, shape, settings)
+        done = 0
+        for motion in self.codec.decode_motion((block[0].float().cpu() for block in latents), speaker.portrait):
+            spoken = MeshMotion(
+                motion.expression, motion.rotation * settings.head_motion, motion.translation, motion.gaze
+            )
+            yield spoken + idle.frames(done, done + len(motion))
+            done += len(motion)
+
+    def _latents(self, speaker: _Speaker, index: int, shape: VideoShape, settings: _Settings) -> Iterator[torch.Tensor]:
+        latent = LatentShape.from_video(shape, self.codec.stride, self.codec.channels)
+        source = AudioTokenSource(self.speech_encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
+        emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
+
+        def conditioning(start: int, stop: int) -> Conditioning:
+            return Conditioning(
+                audio_tokens=source.tokens(start, stop)[None, None],
+                face_mask=self.codec.face_mask(stop - start)[None, None].to(emotion),
+                identity_tokens=speaker.identity,
+                emotion_tokens=emotion.expand(-1, stop - start, -1, -1),
+            )
+
+        first = self.codec.encode_portrait(speaker.portrait)[None].to(self.transformer.device, self.transformer.dtype)
+        generator = torch.Generator().manual_seed(settings.seed * 1009 + index)
+        yield from generate_latents(
+            self.transformer, first, conditioning, latent.frames, self.plan, settings.sampling, generator
+        )
+
+
+def _settings(seed: int, steps: int | None, guidance: float | None, head_motion: float) -> _Settings:
+    steps = DEFAULT_STEPS if steps is None else steps
+    guidance = DEFAULT_GUIDANCE if guidance is None else guidance
+    if seed < 0:
+        raise OptionError(f"seed must be 0 or more, not {seed}")
+    if not 1 <= steps <= 1000:
+        raise OptionError(f"num_inference_steps must lie between 1 and 1000, not {steps}")
+    if not 0 <= guidance <= 20:
+        raise OptionError(f"guidance_scale must lie between 0 and 20, not {guidance}; 1 is off, 1.5 the default")
+    if not 0 <= head_motion <= 2:
+        raise OptionError(f"head_motion must lie between 0 (still) and 2 (twice as lively), not {head_motion}")
+    return _Settings(seed, SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance)), head_motion)
+
+
+def _waveform(speech: Speech) -> Waveform:
+    return check_waveform(speech) if isinstance(speech, Waveform) else read_waveform(speech)
+
+
+def _heard(sounds: list[Speech]) -> Path | Waveform:
+    """What the video sounds like: the one file at its own quality, or everybody mixed."""
+    if len(sounds) == 1:
+        only = sounds[0]
+        return only if isinstance(only, Waveform) else Path(only)
+    return mix_speech(sounds)
+
+
+def debug_pipeline(seed: int = 0) -> AvatarPipeline:
+    """A pipeline of the real classes, two layers each, with random weights: everything runs, nothing is learned."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        margin, width = 4, 32
+        adapters = tuple(
+            {"tokens": name, "kind": "residual", "token_dim": width, "masked": name == "audio", "key_norm": True}
+            for name in ("identity", "audio", "emotion")
+        )
+        codec = MeshCodec()
+        transformer = AvatarTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            text_dim=None,
+            freq_dim=32,
+            ffn_dim=48,
+            num_layers=2,
+            cross_attn_norm=False,
+            adapters=adapters,
+            region_grid=(4, 4),
+            prediction="sample",
+        )
+        return AvatarPipeline(
+            transformer.eval(),
+            codec.eval(),
+            Wav2Vec2Model(small_encoder_config(hidden_size=64, num_layers=1)).eval(),
+            AudioProjector(64, width, window_length(codec.stride.time, margin), margin).eval(),
+            IdentityEncoder(token_dim=width, hidden_dim=32).eval(),
+            EmotionEncoder(default_rig().num_named, width).eval(),
+        )
