@@ -22,7 +22,8 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "fearful": {"brow_inner_up": 0.80, "brow_outer_up": 0.25, "brow_down": 0.30, "eye_wide": 0.60, "mouth_stretch": 0.45},
     "disgusted": {"nose_sneer": 0.80, "mouth_upper_up": 0.30, "brow_down": 0.45, "cheek_squint": 0.25, "mouth_frown": 0.25,
                   "mouth_shrug_lower": 0.20},
-    "contempt": {"mouth_smile_l": 0.50, "mouth_dimple_l": 0.40, "cheek_squint_l": 0.20, "brow_outer_up_r": 0.15, "eye_squint": 0.12},
+    "contempt": {"mouth_smile_l": 0.50, "mouth_dimple_l": 0.40, "cheek_squint_l": 0.20, "brow_outer_up_r": 0.15,
+                 "eye_squint": 0.12},
 }  # fmt: skip
 
 

@@ -84,7 +84,9 @@ class IdleMotion:
             for when in _events(begin, _BLINK_INTERVAL_S, rng):
                 for again in (0.0, 0.36)[: 1 + (rng.random() < _DOUBLE_BLINK_SHARE)]:
                     phase = (t - when - again) * MOTION_FPS
-                    blink = np.maximum(blink, np.interp(phase, np.arange(-1, 7), [0, *_BLINK_COURSE, 0], left=0, right=0))
+                    blink = np.maximum(
+                        blink, np.interp(phase, np.arange(-1, 7), [0, *_BLINK_COURSE, 0], left=0, right=0)
+                    )
             glances = _events(begin, _GLANCE_INTERVAL_S, rng)
             targets = rng.normal(size=(len(glances), 2)) * _GLANCE_SPREAD * (rng.random((len(glances), 1)) < 0.6)
             inside = (t >= begin) & (t < begin + _EVENT_BLOCK_S)

@@ -44,9 +44,7 @@ class MeshMotion:
 
     def __getitem__(self, frames: slice) -> MeshMotion:
         """The frames of a slice, as views."""
-        return MeshMotion(
-            self.expression[frames], self.rotation[frames], self.translation[frames], self.gaze[frames]
-        )
+        return MeshMotion(self.expression[frames], self.rotation[frames], self.translation[frames], self.gaze[frames])
 
     def __add__(self, other: MeshMotion) -> MeshMotion:
         """Frame by frame sum; rotation vectors add too, which is close for the small turns a portrait allows."""

@@ -11,6 +11,7 @@ from avatar.codec.mesh.fill import textured_fill
 from avatar.codec.mesh.surface import smoothstep
 
 _LARGEST_PX = 1024  # larger crops get their matte and plate from a smaller copy
+_FOUND_SHARE = 0.5  # a mask that misses the face (line drawings) says nothing: everything near the head moves then
 _MIN_BACKGROUND_SHARE = 0.02  # with less of it there is nothing to fill from
 
 
@@ -72,9 +73,10 @@ def _make_matte(
     alpha[alpha < 4] = 0
     alpha[~movable] = 0
 
-    hole = cv2.dilate((alpha > 0).astype(np.uint8) * 255, _disc(round(8 * pixel)))
+    hole = cv2.dilate((alpha > 0).astype(np.uint8) * 255, _disc(round(6 * pixel)))
     hole[~movable] = 0
-    if (hole == 0).mean() < _MIN_BACKGROUND_SHARE or not (hole[movable] == 0).any():
+    found = matte[inside > 0].mean() if inside.any() else 0.0
+    if found < _FOUND_SHARE or (hole == 0).mean() < _MIN_BACKGROUND_SHARE or not (hole[movable] == 0).any():
         whole = np.where(movable, 255, 0).astype(np.uint8)
         return Matte(whole, np.zeros_like(hole), image.copy())
     plate = textured_fill(image, hole == 255, 0.3 * face_height_px)

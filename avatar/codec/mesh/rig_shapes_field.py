@@ -31,12 +31,8 @@ Handles = Mapping[int, tuple[float, float, float]]
 
 _TENSION = 0.15  # share of the membrane energy; 0 overshoots beyond the handles, 1 makes tents
 NUM_COLUMNS = 11  # lip points from the right corner to the left
-UPPER_LIP = tuple(
-    tuple(ring[:NUM_COLUMNS]) for ring in (LIPS_OUTER, LIPS_MIDDLE_OUTER, LIPS_MIDDLE_INNER, LIPS_INNER)
-)
-LOWER_LIP = tuple(
-    (ring[0], *ring[:9:-1]) for ring in (LIPS_OUTER, LIPS_MIDDLE_OUTER, LIPS_MIDDLE_INNER, LIPS_INNER)
-)
+UPPER_LIP = tuple(tuple(ring[:NUM_COLUMNS]) for ring in (LIPS_OUTER, LIPS_MIDDLE_OUTER, LIPS_MIDDLE_INNER, LIPS_INNER))
+LOWER_LIP = tuple((ring[0], *ring[:9:-1]) for ring in (LIPS_OUTER, LIPS_MIDDLE_OUTER, LIPS_MIDDLE_INNER, LIPS_INNER))
 """Lip points by ring (outer to inner) and column (the person's right corner to the left)."""
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 _NOUNS = (
-    "river mountain window garden morning teacher doctor village weather question answer picture machine kitchen bottle paper market "
+    "river mountain window garden morning teacher doctor village weather question answer picture machine "
+    "kitchen bottle paper market "
     "people children mother father brother sister bridge forest winter summer number problem village ocean island thunder feather "
     "jacket button pepper rabbit tiger elephant pocket chimney cushion treasure measure vision garage judge orange bubble maple "
     "thumb moth breath theatre python voice wave fever leaf shelf wolf woman wheel quick whisper yellow yogurt onion music uniform "
     "boy toy noise oil point house mouth cloud town power flower hour fire tyre choir bear chair square year beer theory tour poor"
 ).split()
 _VERBS = (
-    "finds brings opens watches carries follows remembers imagines believes measures pushes jumps whispers shouts paints builds moves "
+    "finds brings opens watches carries follows remembers imagines believes measures pushes jumps whispers "
+    "shouts paints builds moves "
     "gives leaves saves proves waves buys employs enjoys choose washes teaches catches changes thinks throws bathes breathes mixes "
     "asks helps keeps makes takes needs wants works walks talks calls pulls follows burns turns learns hopes shows knows"
 ).split()
@@ -27,7 +29,8 @@ _ADJECTIVES = (
 ).split()
 _ADVERBS = "slowly quickly often never always maybe perhaps probably together alone outside everywhere tomorrow yesterday".split()
 _OPENERS = (
-    "well, ", "and then ", "but ", "so ", "in my opinion, ", "as you can see, ", "to be honest, ", "after all, ", "if possible, ", "",
+    "well, ", "and then ", "but ", "so ", "in my opinion, ", "as you can see, ", "to be honest, ", "after "
+    "all, ", "if possible, ", "",
     "", "", "", "I think ", "we believe that ", "they say ", "you know, ", "please remember that ", "by the way, ",
 )  # fmt: skip
 
@@ -82,7 +85,8 @@ _SYLLABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] 
     "hangul": (tuple(chr(0xAC00 + 588 * lead + 28 * vowel) for lead in range(19) for vowel in range(21)), ("",), ("",)),
     "kana": (
         tuple(
-            "あ い う え お か き く け こ さ し す せ そ た ち つ て と な に ぬ ね の は ひ ふ へ ほ ま み む め も や ゆ よ ら り る れ ろ わ "
+            "あ い う え お か き く け こ さ し す せ そ た ち つ て と な に ぬ ね の は ひ ふ へ ほ "
+            "ま み む め も や ゆ よ ら り る れ ろ わ "
             "が ぎ ぐ げ ご ざ じ ず ぜ ぞ だ で ど ば び ぶ べ ぼ ぱ ぴ ぷ ぺ ぽ ん".split()
         ),
         ("",),

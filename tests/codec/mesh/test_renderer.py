@@ -75,7 +75,7 @@ def test_zero_motion_returns_the_photo(portrait: Portrait) -> None:
 
 def test_the_background_is_still(stage: Stage, portrait: Portrait) -> None:
     frames = stage.render(speaking()).astype(np.float32)
-    reach = int(0.12 * portrait.face.bbox.height)
+    reach = int(0.15 * portrait.face.bbox.height)
     person = (MediaPipeFaces().person_mask(portrait.image) > 0.1).astype(np.uint8)
     background = cv2.dilate(person, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) == 0
     assert background.mean() > 0.2
