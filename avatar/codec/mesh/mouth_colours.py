@@ -9,7 +9,7 @@ import numpy as np
 
 from avatar.face_mesh import FACE_OVAL, INNER_LIP_PAIRS, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 
-_CHEEKS = ((50, 101, 118, 117, 123, 147, 187, 205), (280, 330, 347, 346, 352, 376, 411, 425))
+CHEEKS = ((50, 101, 118, 117, 123, 147, 187, 205), (280, 330, 347, 346, 352, 376, 411, 425))
 _CAVITY_OF_SKIN = np.array([0.36, 0.22, 0.25])  # black cavities look like holes; real ones are red-brown
 _TONGUE_OF_SKIN = np.array([0.66, 0.42, 0.46])
 _TOOTH_TINT = np.array([1.0, 0.95, 0.86])
@@ -37,7 +37,7 @@ class MouthColours:
     @classmethod
     def of(cls, crop: np.ndarray, landmarks_px: np.ndarray, shape: np.ndarray) -> MouthColours:
         """Measures a portrait's crop (H, W, 3); landmarks (478, 2) px in it, shape (478, 3) canonical."""
-        skin = np.mean([polygon_pixels(crop, landmarks_px[list(cheek)]).mean(axis=0) for cheek in _CHEEKS], axis=0)
+        skin = np.mean([polygon_pixels(crop, landmarks_px[list(cheek)]).mean(axis=0) for cheek in CHEEKS], axis=0)
         lips = polygon_pixels(crop, landmarks_px[list(LIPS_OUTER)], without=landmarks_px[list(LIPS_INNER)])
         lip = np.median(lips, axis=0)
         face = polygon_pixels(crop, landmarks_px[list(FACE_OVAL)]).max(axis=1)

@@ -10,7 +10,11 @@ import cv2
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from avatar.codec.mesh.mouth_colours import CHEEKS, polygon_pixels
+from avatar.codec.mesh.surface import smooth_ramp
 from avatar.face_mesh import (
+    CHIN,
+    FOREHEAD_TOP,
     LEFT_BROW,
     LEFT_EYE,
     LIPS,
@@ -31,6 +35,7 @@ _KEEP = tuple(set(LIPS + RIGHT_EYE + LEFT_EYE))  # lids and lips fold: their nor
 _NASOLABIAL = ((129, 203, 206, 216), (358, 423, 426, 436))
 _BELOW_CORNER = ((57, 43), (287, 273))
 _BETWEEN_BROWS = (9, 8, 107, 336, 55, 285)
+_GRAIN = (0.6, 1.0)  # grey levels of fine detail on the cheeks: flat drawings have less, and get no shading
 _FOLD = 0.10
 _FURROW = 0.10
 
@@ -58,6 +63,7 @@ class Shading:
         self._smooth = csr_matrix(joined.multiply(1 / joined.sum(axis=1)))
         self._mean, self._direction = self._fit_light(crop, landmarks_px, shape, head)
         self._rest = self._light(shape, head)
+        self._share = smooth_ramp(*_GRAIN, _skin_grain(crop, landmarks_px))
 
     def gain(self, displacement: np.ndarray, head: Similarity) -> np.ndarray:
         """Brightness factor of every face vertex, (478,) float32; exactly 1 without motion.
@@ -68,6 +74,7 @@ class Shading:
         """
         quotient = self._light(self._shape + displacement, head) / self._rest
         change = self._smooth @ (quotient - 1) * _STRENGTH + self._folds(displacement)
+        change *= self._share
         change[list(_KEEP)] = 0.0
         gain = np.ones(NUM_POINTS, np.float32)
         gain[:NUM_SKIN_POINTS] = np.clip(1 + change, *_RANGE)
@@ -122,3 +129,12 @@ class Shading:
         mean = max(mean, 1.0)
         length = float(np.linalg.norm(direction))
         return mean, direction * min(1.0, _MOST_DIRECTED * mean / max(length, 1e-9))
+
+
+def _skin_grain(crop: np.ndarray, landmarks_px: np.ndarray) -> float:
+    """How much fine detail the cheeks show, grey levels, in a face 200 px high."""
+    scale = 200 / max(float(np.linalg.norm(landmarks_px[FOREHEAD_TOP] - landmarks_px[CHIN])), 1.0)
+    size = (max(8, round(crop.shape[1] * scale)), max(8, round(crop.shape[0] * scale)))
+    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    detail = np.abs(small - cv2.GaussianBlur(small, (0, 0), 2.0))
+    return float(np.mean([np.median(polygon_pixels(detail, landmarks_px[list(c)] * scale)) for c in CHEEKS]))
