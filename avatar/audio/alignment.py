@@ -50,9 +50,11 @@ def audio_windows(
         (stop - start, M, D).
     """
     length = window_length(temporal_stride, margin_features)
+    if len(features) == 0:
+        return features.new_zeros(stop - start, length, features.shape[1])
     first = first_feature(start, temporal_stride, margin_features) - offset
     step = length - 2 * margin_features
     index = first + step * torch.arange(stop - start)[:, None] + torch.arange(length)
     inside = (index >= 0) & (index < len(features))
-    windows = features[index.clamp(0, max(0, len(features) - 1)).to(features.device)]
+    windows = features[index.clamp(0, len(features) - 1).to(features.device)]
     return windows * inside[..., None].to(windows)

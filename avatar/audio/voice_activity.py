@@ -16,6 +16,8 @@ from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 SPEECH_BAND_HZ = (120.0, 3800.0)
 SILENCE_DBFS = -58.0  # below this nothing is speech, however quiet the recording
 MARGIN_DB = 9.0  # above the noise floor
+STEADY_DB = 3.0  # a level that stays within this for seconds is a hum or a hiss, not a voice
+_WINDOW_S, _LEAST_STEADY_S = 4.0, 0.9
 _HANG_S, _RAMP_S = 0.12, 0.05
 _PIECE_SAMPLES = 20 * MODEL_SAMPLE_RATE_HZ
 
@@ -34,7 +36,7 @@ def speech_activity(speech: Waveform) -> np.ndarray:
         return np.zeros(0, np.float32)
     level_db = _speech_band_db(speech)
     floor_db = _noise_floor(level_db)
-    loud = level_db > np.maximum(floor_db + MARGIN_DB, SILENCE_DBFS)
+    loud = (level_db > np.maximum(floor_db + MARGIN_DB, SILENCE_DBFS)) & ~_is_steady(level_db)
     held = maximum_filter1d(loud.astype(np.float32), 1 + 2 * round(_HANG_S * FEATURE_RATE_HZ))
     return gaussian_filter1d(held, _RAMP_S * FEATURE_RATE_HZ).clip(0, 1).astype(np.float32)
 
@@ -53,6 +55,16 @@ def _speech_band_db(speech: Waveform) -> np.ndarray:
 
 def _noise_floor(level_db: np.ndarray) -> np.ndarray:
     """The quietest level within four seconds around, smoothed; never above what loud speech leaves as pauses."""
-    window = 4 * FEATURE_RATE_HZ + 1
+    window = int(_WINDOW_S * FEATURE_RATE_HZ) + 1
     floor = gaussian_filter1d(minimum_filter1d(gaussian_filter1d(level_db, 2.0), window), window / 4)
     return np.minimum(floor, np.quantile(level_db, 0.95) - 20.0)
+
+
+def _is_steady(level_db: np.ndarray) -> np.ndarray:
+    """Where the level belongs to four seconds (or a whole shorter clip, of 0.9 s at least) that hardly vary."""
+    if len(level_db) < _LEAST_STEADY_S * FEATURE_RATE_HZ:
+        return np.zeros(len(level_db), bool)
+    window = min(int(_WINDOW_S * FEATURE_RATE_HZ), len(level_db))
+    windows = np.lib.stride_tricks.sliding_window_view(gaussian_filter1d(level_db, 2.0), window)
+    steady = windows.max(axis=1) - windows.min(axis=1) < STEADY_DB
+    return np.convolve(steady, np.ones(window)) > 0.5
