@@ -20,6 +20,7 @@ _MEAN_MOUTH_WIDTH = 4.6  # canonical units; teeth and tongue are made for it
 _DEAD_ZONE = (0.07, 0.26)  # gap at which the inside starts to show, and at which it is fully there
 _TONGUE_DEPTH, _TEETH_DEPTH, _LOWER_TEETH_DEPTH, _CAVITY_DEPTH = 1.6, 0.55, 0.75, 2.0  # behind the lips
 _TEETH_AMBIENT = np.float32(0.5)  # teeth stand further out than the cavity and catch more light
+_WARMTH = np.array([1.0, 1.10, 1.16], np.float32)  # light that reaches them past the lips is redder the less it is
 _UPPER_EDGE = (0.16, 0.38)  # biting edge below the closed lips, range over persons, of the mouth's unit
 _ROLL = (0.05, 0.11)  # most of the upper and lower lip's inner side that opening shows, canonical units
 _RIM_LIGHT = (np.float32(0.62), np.float32(0.88))  # of the lip's colour, above and below
@@ -172,8 +173,8 @@ class Mouth:
 
         colour *= shade
         if self._own is None:
-            lit = np.float32(smooth_ramp(0.05, 0.55, opening))  # lips that hardly part leave the teeth in the dark
-            light = _TEETH_AMBIENT * lit + (1 - _TEETH_AMBIENT) * shade
+            lit = np.float32(smooth_ramp(0.05, 0.7, opening))  # lips that hardly part leave the teeth in the dark
+            light = (_TEETH_AMBIENT * lit + (1 - _TEETH_AMBIENT) * shade) ** _WARMTH
             x, y = self._plane(self._lip_depth - _LOWER_TEETH_DEPTH, low, size, head)
             wide = smooth_ramp(0.3, 2.0, opening)
             edge = min(seam_y + jaw[1], lower_lip + (0.24 - 0.10 * wide) * unit)
