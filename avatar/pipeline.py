@@ -31,7 +31,7 @@ from avatar.codec.mesh.rig import default_rig
 from avatar.dit.generate import ChunkPlan, SamplingOptions, generate_latents
 from avatar.dit.guidance import audio_guidance
 from avatar.dit.transformer import AvatarTransformer3DModel
-from avatar.emotion.reference import EmotionReference, read_emotion
+from avatar.emotion.reference import EmotionReference, felt_expression, read_emotion
 from avatar.emotion.tokens import EmotionEncoder
 from avatar.errors import OptionError
 from avatar.identity.choose import load_portrait
@@ -207,8 +207,13 @@ class AvatarPipeline(DiffusionPipeline):
             speech,
             self.codec.stage(portrait, size_px, others),
             self.identity_encoder.encode(portrait),
-            read_emotion(emotion, speech, lambda picture: self.codec.expression_of(load_portrait(picture).face)),
+            read_emotion(emotion, speech, self._felt_in),
         )
+
+    def _felt_in(self, picture: Path) -> np.ndarray:
+        """The expression in a reference picture, as weights of the rig's named shapes."""
+        expression = self.codec.expression_of(load_portrait(picture).face)
+        return felt_expression(expression, default_rig().names[: len(expression)])
 
     @torch.no_grad()
     def _frames(self, cast: list[_Speaker], shape: VideoShape, settings: _Settings) -> Iterator[np.ndarray]:
@@ -281,6 +286,23 @@ def _heard(sounds: list[Speech]) -> Path | Waveform:
         only = sounds[0]
         return only if isinstance(only, Waveform) else Path(only)
     return mix_speech(sounds)
+
+
+def assemble_pipeline(speech_encoder: Path, networks: Path) -> AvatarPipeline:
+    """The pipeline of freshly trained parts.
+
+    Args:
+        speech_encoder: folder of the encoder.
+        networks: folder with `transformer`, `audio_projector`, `identity_encoder` and `emotion_encoder`.
+    """
+    return AvatarPipeline(
+        AvatarTransformer3DModel.from_pretrained(networks / "transformer"),
+        MeshCodec(),
+        Wav2Vec2Model.from_pretrained(speech_encoder),
+        AudioProjector.from_pretrained(networks / "audio_projector"),
+        IdentityEncoder.from_pretrained(networks / "identity_encoder"),
+        EmotionEncoder.from_pretrained(networks / "emotion_encoder"),
+    )
 
 
 def debug_pipeline(seed: int = 0) -> AvatarPipeline:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from avatar.emotion.labels import EMOTIONS, EmotionMix
+from avatar.emotion.labels import EMOTIONS, EXPRESSIONS, EmotionMix
 from avatar.emotion.voice import emotion_of_voice
 from avatar.errors import OptionError
 from avatar.types import Waveform
@@ -44,7 +44,7 @@ def read_emotion(
     Args:
         emotion: `"happy"`, `"happy:0.6"`, `"auto"`, or the path of a picture.
         speech: the voice, for `"auto"`.
-        expression_of: fits the expression weights of the face in a picture.
+        expression_of: the felt expression of the face in a picture, see `felt_expression`.
 
     Raises:
         OptionError: neither a label nor a file.
@@ -62,7 +62,7 @@ def read_emotion(
             f"{text!r} is neither an emotion nor a picture; accepted: {', '.join(EMOTIONS)}, each with a strength if wanted "
             "(happy:0.6), the path of a picture of an expression, or auto"
         )
-    return EmotionReference(None, _without_small(expression_of(path)))
+    return EmotionReference(None, expression_of(path))
 
 
 def _with_neutral(mix: EmotionMix) -> EmotionMix:
@@ -70,11 +70,24 @@ def _with_neutral(mix: EmotionMix) -> EmotionMix:
     return EmotionMix((mix.weights[0] + rest, *mix.weights[1:]))
 
 
-_IDENTITY_SPREAD = 0.15  # how much of a shape ordinary faces already seem to show at rest
+# What ordinary faces at rest already seem to show against the mean mesh, whose lids are half as far apart as an adult's
+# (10.8 mm: L. G. Farkas, "Anthropometry of the Head and Face", 1994); the rest of a shape's range is scaled to 1.
+_AT_REST = {"eye_wide": 0.9, "brow_inner_up": 0.35, "brow_outer_up": 0.35, "mouth_smile": 0.25}
+_AT_REST_ELSEWHERE = 0.2
+_FELT = {name.removesuffix("_l").removesuffix("_r") for shapes in EXPRESSIONS.values() for name in shapes} - {"jaw_open"}
 
 
-def _without_small(expression: np.ndarray) -> np.ndarray:
-    """Takes off what differs between people rather than between feelings."""
-    return (np.sign(expression) * np.maximum(np.abs(expression) - _IDENTITY_SPREAD, 0) / (1 - _IDENTITY_SPREAD)).astype(
-        np.float32
-    )
+def felt_expression(expression: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """What of a fitted expression is feeling: without what differs between people at rest, and without speech.
+
+    Args:
+        expression: (P,) weights of the rig's named shapes.
+        names: of the shapes.
+
+    Returns:
+        (P,) float32 in [0, 1].
+    """
+    stems = [name.removesuffix("_l").removesuffix("_r") for name in names]
+    rest = np.array([_AT_REST.get(stem, _AT_REST_ELSEWHERE) for stem in stems])
+    felt = np.array([stem in _FELT for stem in stems])
+    return (felt * ((expression - rest) / (1 - rest)).clip(0, 1)).astype(np.float32)

@@ -33,7 +33,7 @@ class EncoderRecipe:
     """Everything that decides the result besides the corpus."""
 
     seed: int = 0
-    steps: int = 6000
+    steps: int = 4000
     batch_size: int = 8
     crop_s: float = 4.0
     learning_rate: float = 1e-3

@@ -160,7 +160,7 @@ def _hide_some(
     labels: np.ndarray, expression: np.ndarray, rng: np.random.Generator, frames: int
 ) -> tuple[Tensor, Tensor]:
     """Either description of the emotion may be missing, or both."""
-    unknown = rng.random(2) < 0.35
+    unknown = rng.random(2) < (0.35, 0.35 if not np.isnan(labels).any() else 0.1)
     shown = [
         torch.from_numpy(np.full_like(x, np.nan) if hide else x)
         for x, hide in zip((labels, expression), unknown, strict=True)

@@ -22,7 +22,6 @@ from avatar.data.synthetic.faces import random_face
 from avatar.data.synthetic.motion import Performance, expression_weights, perform
 from avatar.data.synthetic.phones import SILENCE
 from avatar.data.synthetic.synthesise import Utterance
-from avatar.emotion.labels import EMOTIONS
 from avatar.identity.features import geometry_features
 from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
@@ -39,7 +38,7 @@ class MotionItem:
         features: (N, D) float16 speech features, 50 Hz.
         weights: (T, P) float16 rig weights, 25 fps.
         rotation: (T, 3) float16 head rotation, radians.
-        labels: (8,) emotion weights.
+        labels: (8,) emotion weights; NaN where the expression has no name.
         expression: (P_named,) the emotion's expression weights.
         identity: (N_geo, D_in) geometry features of the speaker's face.
     """
@@ -70,13 +69,14 @@ class ItemMaker:
         face, amplitude = random_face(rng)
         performance = Performance.sample(rng, amplitude)
         motion = perform(self._utterance(index), self.rig, performance, rng)
-        named = self.rig.num_named
-        emotion = dict(zip(EMOTIONS, performance.emotion, strict=True))
+        labels = np.array(performance.emotion, np.float32)
+        if performance.expression:  # it has no name
+            labels[:] = np.nan
         return {
             "weights": motion.weights.astype(np.float16),
             "rotation": motion.rotation.astype(np.float16),
-            "labels": np.array(performance.emotion, np.float32),
-            "expression": expression_weights(emotion, self.rig)[:named],
+            "labels": labels,
+            "expression": expression_weights(performance, self.rig)[: self.rig.num_named],
             "identity": geometry_features(face),
         }
 

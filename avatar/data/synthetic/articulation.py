@@ -18,7 +18,7 @@ from avatar.data.synthetic.synthesise import Utterance
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
 _WORK_RATE_HZ = 100
-_LIP_LEAD_S = 0.04  # on real footage the lips are about one video frame ahead of the sound
+_LIP_LEAD_S = 0.02  # on real footage the lips are about half a video frame ahead of the sound
 _DECAY_PER_S = np.array([17.0, 19.0, 12.0, 9.0, 9.0, 30.0, 26.0])  # per channel; rounding reaches furthest
 _SMOOTHING_S = np.array([0.028, 0.018, 0.030, 0.028, 0.028, 0.006, 0.012])  # the jaw is the heavy one
 _SEAL_RAMP_S = 0.045

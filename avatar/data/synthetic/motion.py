@@ -52,6 +52,7 @@ class Performance:
         style: articulation.
         emotion: weights over `EMOTIONS`, summing to 1.
         amplitude: size of the mouth's movements that this person's face asks for.
+        expression: weights of single shapes beside the emotion's, for expressions that have no name.
         nod: strength of nods on stressed syllables.
         brow: strength of brow raises on stressed syllables.
     """
@@ -59,19 +60,22 @@ class Performance:
     style: SpeakingStyle = field(default_factory=SpeakingStyle)
     emotion: tuple[float, ...] = (1.0, *(0.0,) * (len(EMOTIONS) - 1))
     amplitude: float = 1.0
+    expression: dict[str, float] = field(default_factory=dict)
     nod: float = 1.0
     brow: float = 1.0
 
     @classmethod
     def sample(cls, rng: np.random.Generator, amplitude: float = 1.0) -> Performance:
-        """A random speaker: half of them neutral, the others feeling one thing, sometimes two."""
+        """A random speaker: many neutral, most feeling one thing, sometimes two, some with an expression of no name."""
         weights = np.zeros(len(EMOTIONS))
-        if rng.random() > 0.45:
+        kind = rng.random()
+        expression = _nameless_expression(rng) if kind > 0.8 else {}
+        if 0.35 < kind <= 0.8:
             for _ in range(1 + (rng.random() < 0.2)):
                 weights[rng.integers(1, len(EMOTIONS))] += rng.uniform(0.25, 1.0)
             weights /= max(1.0, weights.sum())
         weights[0] = 1 - weights.sum()
-        return cls(SpeakingStyle.sample(rng), tuple(weights), amplitude, rng.uniform(0.3, 1.5), rng.uniform(0.0, 1.2))
+        return cls(SpeakingStyle.sample(rng), tuple(weights), amplitude, expression, rng.uniform(0.3, 1.5), rng.uniform(0.0, 1.2))
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ def perform(utterance: Utterance, rig: Rig, performance: Performance, rng: np.ra
     stress = _stress(utterance, len(curves))
     rotation = np.zeros((len(curves), 3), np.float32)
     _mark_stress(weights, rotation, stress, rig, performance, rng)
-    _show_feeling(weights, rotation, emotion, aperture(curves), rig, rng)
+    shown = expression_weights(performance, rig)
+    _show_feeling(weights, rotation, emotion, shown, aperture(curves), rng, rig)
     np.clip(weights, rig.lower, rig.upper, out=weights)
     still = np.zeros((len(curves), 3), np.float32)
     return RigMotion(weights, rotation, still, np.zeros((len(curves), 2), np.float32))
@@ -121,12 +126,19 @@ def speech_weights(curves: np.ndarray, rig: Rig) -> np.ndarray:
     return weights
 
 
-def expression_weights(emotion: dict[str, float], rig: Rig) -> np.ndarray:
-    """The facial expression (P,) of a mix of emotions."""
-    total = np.zeros(len(rig), np.float32)
-    for name, weight in emotion.items():
+def expression_weights(performance: Performance, rig: Rig) -> np.ndarray:
+    """The facial expression (P,) of a performance, before it waxes and wanes."""
+    total = rig.weights(1, **performance.expression)[0]
+    for name, weight in zip(EMOTIONS, performance.emotion, strict=True):
         total += weight * rig.weights(1, **EXPRESSIONS[name])[0]
-    return total
+    return np.clip(total, rig.lower, rig.upper)
+
+
+def _nameless_expression(rng: np.random.Generator) -> dict[str, float]:
+    """A few of the shapes that expressions are made of, at random strengths."""
+    names = sorted({name for shapes in EXPRESSIONS.values() for name in shapes})
+    chosen = rng.choice(names, size=int(rng.integers(1, 6)), replace=False)
+    return {str(name): float(rng.uniform(0.1, 0.9)) for name in chosen}
 
 
 def _stress(utterance: Utterance, num_frames: int) -> np.ndarray:
@@ -162,14 +174,14 @@ def _show_feeling(
     weights: np.ndarray,
     rotation: np.ndarray,
     emotion: dict[str, float],
+    expression: np.ndarray,
     opening: np.ndarray,
-    rig: Rig,
     rng: np.random.Generator,
+    rig: Rig,
 ) -> None:
     """Adds the expression, waxing and waning slowly; shapes that would fight an opening mouth give way to it."""
-    shape = expression_weights(emotion, rig)
     swell = 1 + 0.2 * _slow_noise(len(weights), 40.0, rng)
-    shown = shape * swell[:, None].clip(0.5, 1.5)
+    shown = expression * swell[:, None].clip(0.5, 1.5)
     yielding = np.array([name.startswith(_MOUTH_PREFIXES) for name in rig.names])
     shown[:, yielding] *= (1 - 0.5 * opening.clip(0, 1))[:, None]
     weights += shown
