@@ -21,7 +21,7 @@ _DEAD_ZONE = (0.07, 0.26)  # gap at which the inside starts to show, and at whic
 _TONGUE_DEPTH, _TEETH_DEPTH, _LOWER_TEETH_DEPTH, _CAVITY_DEPTH = 1.6, 0.55, 0.75, 2.0  # behind the lips
 _TEETH_AMBIENT = np.float32(0.5)  # teeth stand further out than the cavity and catch more light
 _WARMTH = np.array([1.0, 1.10, 1.16], np.float32)  # light that reaches them past the lips is redder the less it is
-_UPPER_EDGE = (0.16, 0.38)  # biting edge below the closed lips, range over persons, of the mouth's unit
+_UPPER_EDGE = (0.08, 0.40)  # biting edge below the closed lips, of the mouth's unit: range over persons
 _ROLL = (0.05, 0.11)  # most of the upper and lower lip's inner side that opening shows, canonical units
 _RIM_LIGHT = (np.float32(0.62), np.float32(0.88))  # of the lip's colour, above and below
 _LOWER_TEETH_ALPHA, _LOWER_TEETH_LIGHT = np.float32(0.85), np.float32(0.84)
@@ -98,7 +98,9 @@ class Mouth:
         resolution = float(np.clip(1.25 * head.scale, 6.0, 64.0))
         self._upper = make_teeth(self._colours.enamel, self._colours.gum, self._unit, resolution, upper=True, rng=rng)
         self._lower = make_teeth(self._colours.enamel, self._colours.gum, self._unit, resolution, upper=False, rng=rng)
-        self._upper_edge = rng.uniform(*_UPPER_EDGE) * self._unit
+        philtrum = float(neutral[2, 1] - neutral[0, 1])  # a long upper lip, as in age, hides more of the teeth
+        shown = 0.62 - 0.22 * philtrum + 0.03 * float(rng.standard_normal())
+        self._upper_edge = float(np.clip(shown, *_UPPER_EDGE)) * self._unit
         self._own = OwnInterior.of(crop, landmarks_px, shape, self._colours)
         own_gap = shape[_PAIRS[:, 0], 1] - shape[_PAIRS[:, 1], 1]
         self._was_open = smooth_ramp(0.1, 0.4, own_gap[_MIDDLE].mean())
