@@ -65,7 +65,9 @@ class SharedQueryAdapter(nn.Module):
         self.to_k = nn.Linear(config.token_dim, dim, bias=config.bias)
         self.to_v = nn.Linear(config.token_dim, dim, bias=config.bias)
         self.norm_k = nn.RMSNorm(dim, eps=1e-6) if config.key_norm else nn.Identity()
-        nn.init.zeros_(self.to_v.weight)
+        nn.init.zeros_(self.to_v.weight)  # a fresh adapter changes nothing
+        if self.to_v.bias is not None:
+            nn.init.zeros_(self.to_v.bias)
 
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Queries (B', N, D) already normalised, tokens (B', M, D_t) -> (B', N, D)."""

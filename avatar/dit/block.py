@@ -7,6 +7,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
 
 from avatar.dit.adapters import AdapterConfig, SharedQueryAdapter, build_adapter
+from avatar.errors import OptionError
 
 
 class AvatarBlock(WanTransformerBlock):
@@ -19,6 +20,9 @@ class AvatarBlock(WanTransformerBlock):
         dim, ffn_dim, num_heads, qk_norm, cross_attn_norm, eps, added_kv_proj_dim: as `WanTransformerBlock`.
         adapters: in the order they act.
         has_text: whether the block attends to text.
+
+    Raises:
+        OptionError: a shared query adapter in a block without text, which has no query to share.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class AvatarBlock(WanTransformerBlock):
     ) -> None:
         super().__init__(dim, ffn_dim, num_heads, qk_norm, cross_attn_norm, eps, added_kv_proj_dim)
         if not has_text:
+            if any(config.kind == "shared_query" for config in adapters):
+                raise OptionError("a shared_query adapter needs a block with text attention; use residual without text")
             self.attn2 = None
             self.norm2 = None
         self.adapter_configs = adapters
@@ -62,6 +68,7 @@ class AvatarBlock(WanTransformerBlock):
         Returns:
             (B, F * N, D).
         """
+        tokens = tokens or {}
         modulation = (
             self.scale_shift_table.unsqueeze(0) + temb.float()
             if temb.ndim == 4
@@ -80,22 +87,22 @@ class AvatarBlock(WanTransformerBlock):
             normed = self.norm2(hidden_states.float()).type_as(hidden_states)
             update = self.attn2(normed, encoder_hidden_states, None, None)
             for config in self._with_tokens(tokens, "shared_query"):
-                update = update + self._shared_query(config, normed, tokens[config.tokens], face_mask)  # type: ignore[index]
+                update = update + self._shared_query(config, normed, tokens[config.tokens], face_mask)
             hidden_states = hidden_states + update
         for config in self._with_tokens(tokens, "residual"):
             adapter = self.adapters[config.tokens]
-            hidden_states = hidden_states + _per_frame(adapter, hidden_states, tokens[config.tokens], face_mask, config)  # type: ignore[index]
+            hidden_states = hidden_states + _per_frame(adapter, hidden_states, tokens[config.tokens], face_mask, config)
 
         normed = (self.norm3(hidden_states.float()) * (1 + c_scale) + c_shift).type_as(hidden_states)
         return (hidden_states.float() + self.ffn(normed).float() * c_gate).type_as(hidden_states)
 
-    def _with_tokens(self, tokens: dict[str, Tensor] | None, kind: str) -> list[AdapterConfig]:
-        return [config for config in self.adapter_configs if config.kind == kind and config.tokens in (tokens or {})]
+    def _with_tokens(self, tokens: dict[str, Tensor], kind: str) -> list[AdapterConfig]:
+        return [config for config in self.adapter_configs if config.kind == kind and config.tokens in tokens]
 
     def _shared_query(self, config: AdapterConfig, normed: Tensor, tokens: Tensor, face_mask: Tensor | None) -> Tensor:
         """o(mask * attention), without o's bias, which the text attention has already added."""
         adapter = self.adapters[config.tokens]
-        assert isinstance(adapter, SharedQueryAdapter)
+        assert isinstance(adapter, SharedQueryAdapter) and self.attn2 is not None
         query = self.attn2.norm_q(self.attn2.to_q(normed))
         heard = _per_frame(adapter, query, tokens, face_mask, config)
         output = self.attn2.to_out[0]

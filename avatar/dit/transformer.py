@@ -50,7 +50,7 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
     @register_to_config
     def __init__(
         self,
-        patch_size: tuple[int, ...] = (1, 2, 2),
+        patch_size: tuple[int, int, int] = (1, 2, 2),
         num_attention_heads: int = 40,
         attention_head_dim: int = 128,
         in_channels: int = 16,
@@ -60,7 +60,7 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
         ffn_dim: int = 13824,
         num_layers: int = 40,
         cross_attn_norm: bool = True,
-        qk_norm: str | None = "rms_norm_across_heads",
+        qk_norm: str = "rms_norm_across_heads",
         eps: float = 1e-6,
         image_dim: int | None = None,
         added_kv_proj_dim: int | None = None,

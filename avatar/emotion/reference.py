@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,12 @@ def read_emotion(
     label = text.partition(":")[0].partition(",")[0].strip()
     if not isinstance(emotion, Path) and label in EMOTIONS:
         return EmotionReference(_with_neutral(EmotionMix.parse(text)), None)
-    path = Path(text)
-    if not path.exists():
+    if not text or not os.path.exists(text):
         raise OptionError(
             f"{text!r} is neither an emotion nor a picture; accepted: {', '.join(EMOTIONS)}, each with a strength if wanted "
             "(happy:0.6), the path of a picture of an expression, or auto"
         )
-    return EmotionReference(None, expression_of(path))
+    return EmotionReference(None, expression_of(Path(text)))
 
 
 def _with_neutral(mix: EmotionMix) -> EmotionMix:

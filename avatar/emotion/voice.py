@@ -22,6 +22,7 @@ _ANALYSED_S = 60.0
 _HOP_S, _FRAME_S = 0.02, 0.04
 _PITCH_RANGE_HZ = (65.0, 420.0)
 _MIN_VOICED_FRAMES = 25
+_OCTAVE_COST = 0.05  # of correlation, per octave of longer period
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _frames(samples: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pitch(frames: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pitch (Hz) and clarity in [0, 1] per frame by normalised autocorrelation (P. Boersma, 1993)."""
+    """Pitch (Hz) and clarity in [0, 1] per frame by normalised autocorrelation (P. Boersma, 1993, eq. 24-26)."""
     size = frames.shape[1]
     window = get_window("hann", size)
     spectrum = np.abs(np.fft.rfft(frames * window, 2 * size)) ** 2
@@ -128,7 +129,8 @@ def _pitch(frames: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
     own = np.fft.irfft(np.abs(np.fft.rfft(window, 2 * size)) ** 2)[:size]
     normal = correlation / (correlation[:, :1] + 1e-9) / (own / own[0] + 1e-6)
     shortest, longest = int(rate_hz / _PITCH_RANGE_HZ[1]), int(rate_hz / _PITCH_RANGE_HZ[0])
-    lag = normal[:, shortest:longest].argmax(axis=1)
+    octaves = np.log2(np.arange(shortest, longest) / shortest)  # a period's double fits as well as the period
+    lag = (normal[:, shortest:longest] - _OCTAVE_COST * octaves).argmax(axis=1)
     return rate_hz / (lag + shortest), normal[np.arange(len(normal)), lag + shortest].clip(0, 1)
 
 

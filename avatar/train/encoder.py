@@ -23,7 +23,7 @@ from avatar.data.synthetic.augment import SPEED_RANGE, change_speed, colour
 from avatar.data.synthetic.corpus import SpeechShard, load_speech
 from avatar.data.synthetic.phones import CHANNELS, PHONE_NAMES
 from avatar.data.synthetic.synthesise import Utterance
-from avatar.train.checkpoint import resume_checkpoint, save_checkpoint
+from avatar.train.checkpoint import Stateful, resume_checkpoint, save_checkpoint
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
@@ -188,7 +188,7 @@ def train_encoder(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps)
     )
-    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started = time.time()
     for step in range(first, recipe.steps):

@@ -28,7 +28,7 @@ from avatar.emotion.tokens import EmotionEncoder
 from avatar.face_mesh import INNER_LIP_PAIRS
 from avatar.identity.features import FEATURE_DIM, NUM_APPEARANCE_TOKENS, NUM_FEATURE_TOKENS
 from avatar.identity.tokens import IdentityEncoder
-from avatar.train.checkpoint import resume_checkpoint, save_checkpoint
+from avatar.train.checkpoint import Stateful, resume_checkpoint, save_checkpoint
 from avatar.train.motion_cache import MotionItem
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import Conditioning
@@ -179,6 +179,8 @@ def _identity(geometry: np.ndarray, rng: np.random.Generator) -> Tensor:
 class LipGap(nn.Module):
     """Latents to the height between the inner lips, a linear read-out used by the loss."""
 
+    matrix: Tensor
+
     def __init__(self, latent: GeometryLatent) -> None:
         super().__init__()
         size = LATENT_CHANNELS * LATENT_GRID[0] * LATENT_GRID[1]
@@ -262,7 +264,7 @@ def train_generator(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps)
     )
-    parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
+    parts: dict[str, Stateful] = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started, losses = time.time(), []
     for step in range(first, recipe.steps):
