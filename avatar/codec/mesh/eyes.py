@@ -176,8 +176,11 @@ def _uncovered_eyeball(patch: np.ndarray, lids: np.ndarray, centre: np.ndarray, 
     if not iris.any() or not white.any():
         return smooth_fill(whole, (seen | take).astype(np.float32)) if seen.any() else patch.astype(np.float32)
     brightness = whole.sum(axis=2)
-    bright = white & (brightness >= np.median(brightness[white]))  # the lids' shadow must not spread
-    around = smooth_fill(whole, bright.astype(np.float32))
+    bright = white & (brightness >= np.percentile(brightness[white], 30))  # the lids' shadow must not spread
+    around = 0.95 * smooth_fill(whole, bright.astype(np.float32))
+    middle, half = lids[[0, 8]].mean(axis=0), np.linalg.norm(lids[0] - lids[8]) / 2  # between the corners
+    outwards = np.hypot(columns - middle[0], rows - middle[1]) / max(float(half), 1.0)
+    around *= (1 - 0.4 * smoothstep(0.55, 1.0, outwards))[..., None]  # an eyeball is round, its sides in shade
     disc = (1 - smoothstep(1.0, 1.15, from_iris))[..., None]
     unseen = disc * smooth_fill(whole, iris.astype(np.float32)) + (1 - disc) * around
     kept = cv2.GaussianBlur((seen | take).astype(np.float32), (0, 0), 0.8)[..., None]

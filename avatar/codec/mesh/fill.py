@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+_MOST_DETAIL = 24.0  # grey levels: grain and leaves may be mirrored, lettering must not be
+
 
 def smooth_fill(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Fills unknown pixels by push-pull: averages of the known ones, from ever wider surroundings.
@@ -64,7 +66,7 @@ def textured_fill(image: np.ndarray, gap: np.ndarray, reach_px: float) -> np.nda
     local_mean = cv2.GaussianBlur(image * known[..., None], (0, 0), sigma)
     local_mean /= np.maximum(cv2.GaussianBlur(known, (0, 0), sigma), 1e-3)[..., None]
     at = (mirror[:, 1], mirror[:, 0])
-    detail = (image[at].astype(np.float32) - local_mean[at]) * known[at][:, None]
+    detail = np.clip(image[at].astype(np.float32) - local_mean[at], -_MOST_DETAIL, _MOST_DETAIL) * known[at][:, None]
     fade = np.clip(1 - distance[gap_rows, gap_columns] / reach_px, 0, 1)[:, None]
     whole = smooth.astype(np.float32)
     whole[gap_rows, gap_columns] += detail * fade
