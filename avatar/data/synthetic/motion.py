@@ -42,6 +42,7 @@ _EFFORT = {
 _POSTURE = {"sad": (0.07, 0.03), "angry": (0.04, 0.0), "surprised": (-0.04, 0.0), "fearful": (-0.03, 0.02),
             "disgusted": (-0.02, 0.03), "contempt": (-0.04, 0.05)}  # fmt: skip
 _MOUTH_PREFIXES = ("mouth_frown", "mouth_press", "mouth_stretch", "mouth_shrug", "mouth_dimple")
+_PARTING_PREFIXES = ("mouth_upper_up", "mouth_lower_down")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def perform(utterance: Utterance, rig: Rig, performance: Performance, rng: np.ra
     _mark_stress(weights, rotation, stress, rig, performance, rng)
     shown = expression_weights(performance, rig)
     _show_feeling(weights, rotation, emotion, shown, aperture(curves), rng, rig)
+    _seal(weights, curves[:, CHANNELS.index("close")], rig)
     np.clip(weights, rig.lower, rig.upper, out=weights)
     still = np.zeros((len(curves), 3), np.float32)
     return RigMotion(weights, rotation, still, np.zeros((len(curves), 2), np.float32))
@@ -121,9 +123,15 @@ def speech_weights(curves: np.ndarray, rig: Rig) -> np.ndarray:
     weights = np.zeros((len(curves), len(rig)), np.float32)
     for channel, shapes in _SPEECH_SHAPES.items():
         weights += rig.weights(1, **shapes) * curves[:, [CHANNELS.index(channel)]]
-    jaw = weights[:, rig.index("jaw_open")]
-    weights[:, rig.index("mouth_close")] = jaw * curves[:, CHANNELS.index("close")]
+    _seal(weights, curves[:, CHANNELS.index("close")], rig)
     return weights
+
+
+def _seal(weights: np.ndarray, closure: np.ndarray, rig: Rig) -> None:
+    """Closes the lips by `closure` (T,) in [0, 1]: over the whole of the jaw's drop, with nothing that parts them."""
+    weights[:, rig.index("mouth_close")] = weights[:, rig.index("jaw_open")] * closure
+    parting = [name.startswith(_PARTING_PREFIXES) for name in rig.names]
+    weights[:, parting] *= 1 - closure[:, None]
 
 
 def expression_weights(performance: Performance, rig: Rig) -> np.ndarray:

@@ -117,7 +117,7 @@ _IPA_ALIASES: dict[str, str] = {
     "ɯ": "ɪ", "ʉ": "u", "ɘ": "ə", "ɵ": "ø", "ɺ": "r", "ɾ": "r", "ʀ": "x", "ʁ": "x", "ɽ": "r", "ɻ": "ɹ", "ɥ": "y", "ʍ": "w",
     "ɫ": "l", "ɬ": "l", "ɮ": "l", "ʎ": "l", "ɭ": "l", "ʟ": "l", "ʋ": "v", "ⱱ": "v", "ɸ": "f", "β": "b", "ɓ": "b", "ʙ": "b",
     "ɱ": "m", "ɲ": "n", "ɳ": "n", "ɴ": "ŋ", "ɖ": "d", "ɗ": "d", "ʈ": "t", "c": "k", "ɟ": "ɡ", "ɠ": "ɡ", "ʄ": "ɡ", "q": "k",
-    "ɢ": "ɡ", "ʛ": "ɡ", "ɕ": "ʃ", "ʑ": "ʒ", "ʂ": "ʃ", "ʐ": "ʒ", "ç": "x", "ʝ": "j", "ɣ": "x", "χ": "x", "ħ": "h", "ʕ": "h",
+    "ɢ": "ɡ", "ʛ": "ɡ", "ɕ": "ʃ", "ʑ": "ʒ", "ʂ": "ʃ", "ʐ": "ʒ", "ʝ": "j", "ɣ": "x", "χ": "x", "ħ": "h", "ʕ": "h",
     "ɦ": "h", "ɰ": "x", "ɧ": "x", "ǀ": "t", "ǃ": "t", "ǁ": "l", "ʘ": "p", "ts": "s", "dz": "z", "tɕ": "tʃ", "dʑ": "dʒ",
     "tʂ": "tʃ", "dʐ": "dʒ", "pf": "f", "ɑ̃": "ɑ", "ɔ̃": "ɔ", "ɛ̃": "ɛ", "ã": "a",
 }  # fmt: skip
@@ -133,9 +133,8 @@ def phones_of_ipa(symbols: str) -> list[int]:
     Returns:
         Indices into `PHONES`; empty where nothing in the string is spoken.
     """
-    text = "".join(
-        c for c in unicodedata.normalize("NFD", symbols) if c not in _IGNORED and not unicodedata.combining(c)
-    )
+    letters = unicodedata.normalize("NFD", unicodedata.normalize("NFC", symbols).replace("ç", "χ"))  # no c with a mark
+    text = "".join(c for c in letters if c not in _IGNORED and not unicodedata.combining(c))
     found, i = [], 0
     while i < len(text):
         for width in (2, 1):
