@@ -4,20 +4,21 @@
     portrait ─▶ identity ────┼─▶ transformer, a chunk at a time ──▶ latents ──▶ motion + idle life ──▶ frames
     emotion ──▶ tokens ──────┘
 
-Everything is lazy: a `VideoStream` makes frames as they are asked for, in memory that does not grow with the speech.
+Frames are made as they are asked for, in memory that does not grow with the length of the speech.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from transformers import Wav2Vec2Model
+from typing_extensions import Unpack
 
 from avatar.audio.alignment import window_length
 from avatar.audio.encoder import small_encoder_config
@@ -43,27 +44,10 @@ from avatar.types import BBox, Conditioning, LatentShape, Portrait, VideoClip, V
 DEFAULT_STEPS = 6
 DEFAULT_GUIDANCE = 1.5
 SIGMA_SHIFT = 3.0
+BLOCK_BYTES = 16 << 20  # of frames handed over at a time
 
 FaceChoice = int | BBox | None
 Speech = str | Path | Waveform
-
-
-@dataclass(frozen=True)
-class VideoStream:
-    """A video in the making: iterating makes the frames, in blocks, and may be done again.
-
-    Attributes:
-        shape: frames, size and rate; known before the first frame is made.
-        speech: the sound that belongs to it.
-        blocks: starts a fresh pass over the frames (T, H, W, 3) uint8.
-    """
-
-    shape: VideoShape
-    speech: Path | Waveform
-    blocks: Callable[[], Iterator[np.ndarray]] = field(repr=False)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self.blocks()
 
 
 @dataclass(frozen=True)
@@ -78,11 +62,38 @@ class _Speaker:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """What the caller asked for besides portrait and speech."""
+class _Take:
+    """Everything that decides the frames of one video."""
 
+    cast: list[_Speaker]
+    shape: VideoShape
     seed: int
     sampling: SamplingOptions
+    head_motion: float
+
+
+class Options(TypedDict, total=False):
+    """What may be asked for besides portrait and speech.
+
+    Attributes:
+        emotion: a label with or without strength (`"happy"`, `"happy:0.6"`, `"happy:0.5,surprised:0.3"`), the path of a
+            picture of an expression, or `"auto"`: from the voice. Default neutral.
+        seed: the same seed gives the same video. Default 0.
+        size_px: longer side of the video; None, the default, keeps the picture's own.
+        face: which face speaks, by number or box, where there are several.
+        speakers: further people of the picture, each a face choice with a sound, speaking at the same time.
+        num_inference_steps: sampling steps per chunk; None is 6.
+        guidance_scale: how strictly the mouth follows the sound; None is 1.5, 1 is off.
+        head_motion: 0 keeps the head still, 1, the default, is natural.
+    """
+
+    emotion: str | Path
+    seed: int
+    size_px: int | None
+    face: FaceChoice
+    speakers: Sequence[tuple[FaceChoice, Speech]]
+    num_inference_steps: int | None
+    guidance_scale: float | None
     head_motion: float
 
 
@@ -134,17 +145,48 @@ class AvatarPipeline(DiffusionPipeline):
                 component.eval()
         return pipeline
 
-    def __call__(self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Any) -> VideoClip:
-        """Makes a talking video. Takes the options of `stream`.
+    @torch.no_grad()
+    def __call__(
+        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[Options]
+    ) -> VideoClip:
+        """Makes a talking video.
+
+        Args:
+            portrait: a picture: a path, (H, W, 3) uint8 RGB, or a `Portrait`.
+            speech: a sound file, a video with sound, or a waveform.
+            options: see `Options`.
 
         Returns:
-            A clip that renders its frames when asked (`clip.save("out.mp4")`, `clip.frames()`); the motion is made by then.
+            A clip whose motion is made; its frames are rendered when asked for (`clip.save("out.mp4")`, `clip.frames()`).
+
+        Raises:
+            MediaError: the picture or a sound cannot be read.
+            FaceError: not exactly one usable face, or none that fits the choice.
+            OptionError: an option is out of range.
         """
-        stream = self.stream(portrait, speech, **options)
-        return VideoClip(stream.shape, stream.blocks, stream.speech)
+        take = self._take(portrait, speech, **options)
+        latents = [list(self._latents(take, index)) for index in range(len(take.cast))]
+        return VideoClip(take.shape, lambda: self._frames(take, latents), _heard(speech, options.get("speakers", ())))
+
+    def stream(
+        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[Options]
+    ) -> VideoClip:
+        """As calling the pipeline, but motion, too, is made while the clip is iterated over: the first frame comes at once.
+
+        Args:
+            portrait, speech, options: as for calling the pipeline.
+
+        Returns:
+            A clip; iterating gives blocks of frames (T, H, W, 3) uint8, the same ones as from calling the pipeline.
+
+        Raises:
+            MediaError, FaceError, OptionError: as for calling the pipeline.
+        """
+        take = self._take(portrait, speech, **options)
+        return VideoClip(take.shape, lambda: self._frames(take), _heard(speech, options.get("speakers", ())))
 
     @torch.no_grad()
-    def stream(
+    def _take(
         self,
         portrait: str | Path | np.ndarray | Portrait,
         speech: Speech,
@@ -157,31 +199,13 @@ class AvatarPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         head_motion: float = 1.0,
-    ) -> VideoStream:
-        """Prepares a talking video whose frames are made while it is iterated over.
-
-        Args:
-            portrait: a picture: a path, (H, W, 3) uint8 RGB, or a `Portrait`.
-            speech: a sound file, a video with sound, or a waveform.
-            emotion: a label with or without strength (`"happy"`, `"happy:0.6"`, `"happy:0.5,surprised:0.3"`), the path of a
-                picture of an expression, or `"auto"`: from the voice.
-            seed: the same seed gives the same video.
-            size_px: longer side of the video; None keeps the picture's own.
-            face: which face speaks, by number or box, where there are several.
-            speakers: further people of the picture, each a face choice with a sound, speaking at the same time.
-            num_inference_steps: sampling steps per chunk; None is 6.
-            guidance_scale: how strictly the mouth follows the sound; None is 1.5, 1 is off.
-            head_motion: 0 keeps the head still, 1 is natural.
-
-        Returns:
-            An iterable of frame blocks (T, H, W, 3) uint8 with `.shape` and `.speech`.
-
-        Raises:
-            MediaError: the picture or a sound cannot be read.
-            FaceError: not exactly one usable face, or none that fits the choice.
-            OptionError: an option is out of range.
-        """
-        settings = _settings(seed, num_inference_steps, guidance_scale, head_motion)
+    ) -> _Take:
+        """Checks and reads everything, and sets every speaker's portrait up."""
+        sampling = _sampling(num_inference_steps, guidance_scale)
+        if seed < 0:
+            raise OptionError(f"seed must be 0 or more, not {seed}")
+        if not 0 <= head_motion <= 2:
+            raise OptionError(f"head_motion must lie between 0 (still) and 2 (twice as lively), not {head_motion}")
         chosen = [(face, speech), *speakers]
         portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
         sounds = [_waveform(sound) for _, sound in chosen]
@@ -191,8 +215,7 @@ class AvatarPipeline(DiffusionPipeline):
         ]
         height, width = cast[0].stage.size
         shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, self.codec.fps)
-        heard = _heard([sound for _, sound in chosen])
-        return VideoStream(shape, heard, lambda: self._frames(cast, shape, settings))
+        return _Take(cast, shape, seed, sampling, head_motion)
 
     def _portrait(self, portrait: str | Path | np.ndarray | Portrait, choice: FaceChoice) -> Portrait:
         if isinstance(portrait, Portrait):
@@ -216,34 +239,39 @@ class AvatarPipeline(DiffusionPipeline):
         return felt_expression(expression, default_rig().names[: len(expression)])
 
     @torch.no_grad()
-    def _frames(self, cast: list[_Speaker], shape: VideoShape, settings: _Settings) -> Iterator[np.ndarray]:
-        """Every speaker's motion side by side, drawn into the same picture."""
-        motions = [self._motion(speaker, index, shape, settings) for index, speaker in enumerate(cast)]
-        done = 0
+    def _frames(self, take: _Take, latents: list[list[torch.Tensor]] | None = None) -> Iterator[np.ndarray]:
+        """Every speaker's motion side by side, drawn into the same picture, in blocks of a few megabytes."""
+        sources = [self._latents(take, index) for index in range(len(take.cast))] if latents is None else latents
+        motions = [self._motion(take, index, source) for index, source in enumerate(sources)]
+        still = take.cast[0].stage.still
+        length = max(1, BLOCK_BYTES // still.nbytes)
+        left = take.shape.num_frames
         for parts in zip(*motions, strict=True):
-            count = min(len(parts[0]), shape.num_frames - done)
-            block = np.empty((count, *cast[0].stage.still.shape), np.uint8)
-            for index, frame in enumerate(block):
-                frame[:] = cast[0].stage.still
-                for speaker, motion in zip(cast, parts, strict=True):
-                    speaker.stage.draw(frame, motion, index)
-            done += count
-            yield block
+            count = min(len(parts[0]), left)
+            left -= count
+            for start in range(0, count, length):
+                block = np.empty((min(length, count - start), *still.shape), np.uint8)
+                for index, frame in enumerate(block, start):
+                    frame[:] = still
+                    for speaker, motion in zip(take.cast, parts, strict=True):
+                        speaker.stage.draw(frame, motion, index)
+                yield block
 
-    def _motion(self, speaker: _Speaker, index: int, shape: VideoShape, settings: _Settings) -> Iterator[MeshMotion]:
+    def _motion(self, take: _Take, index: int, latents: Iterable[torch.Tensor]) -> Iterator[MeshMotion]:
         """One person's motion: what speech and feeling cause, and the life that goes on anyway."""
-        idle = IdleMotion(settings.seed * 1009 + index, settings.head_motion)
-        latents = self._latents(speaker, index, shape, settings)
+        idle = IdleMotion(_person_seed(take.seed, index), take.head_motion)
+        blocks = (block[0].float().cpu() for block in latents)
         done = 0
-        for motion in self.codec.decode_motion((block[0].float().cpu() for block in latents), speaker.portrait):
-            spoken = MeshMotion(
-                motion.expression, motion.rotation * settings.head_motion, motion.translation, motion.gaze
-            )
-            yield spoken + idle.frames(done, done + len(motion))
+        for motion in self.codec.decode_motion(blocks, take.cast[index].portrait):
+            turned = MeshMotion(motion.expression, motion.rotation * take.head_motion, motion.translation, motion.gaze)
+            yield turned + idle.frames(done, done + len(motion))
             done += len(motion)
 
-    def _latents(self, speaker: _Speaker, index: int, shape: VideoShape, settings: _Settings) -> Iterator[torch.Tensor]:
-        latent = LatentShape.from_video(shape, self.codec.stride, self.codec.channels)
+    @torch.no_grad()
+    def _latents(self, take: _Take, index: int) -> Iterator[torch.Tensor]:
+        """One person's latents, [1, C, f, H, W] a block."""
+        speaker = take.cast[index]
+        latent = LatentShape.from_video(take.shape, self.codec.stride, self.codec.channels)
         source = AudioTokenSource(self.speech_encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
         emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
 
@@ -256,36 +284,36 @@ class AvatarPipeline(DiffusionPipeline):
             )
 
         first = self.codec.encode_portrait(speaker.portrait)[None].to(self.transformer.device, self.transformer.dtype)
-        generator = torch.Generator().manual_seed(settings.seed * 1009 + index)
+        generator = torch.Generator().manual_seed(_person_seed(take.seed, index))
         yield from generate_latents(
-            self.transformer, first, conditioning, latent.frames, self.plan, settings.sampling, generator
+            self.transformer, first, conditioning, latent.frames, self.plan, take.sampling, generator
         )
 
 
-def _settings(seed: int, steps: int | None, guidance: float | None, head_motion: float) -> _Settings:
+def _sampling(steps: int | None, guidance: float | None) -> SamplingOptions:
     steps = DEFAULT_STEPS if steps is None else steps
     guidance = DEFAULT_GUIDANCE if guidance is None else guidance
-    if seed < 0:
-        raise OptionError(f"seed must be 0 or more, not {seed}")
     if not 1 <= steps <= 1000:
         raise OptionError(f"num_inference_steps must lie between 1 and 1000, not {steps}")
     if not 0 <= guidance <= 20:
         raise OptionError(f"guidance_scale must lie between 0 and 20, not {guidance}; 1 is off, 1.5 the default")
-    if not 0 <= head_motion <= 2:
-        raise OptionError(f"head_motion must lie between 0 (still) and 2 (twice as lively), not {head_motion}")
-    return _Settings(seed, SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance)), head_motion)
+    return SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance))
+
+
+def _person_seed(seed: int, index: int) -> int:
+    """People in one picture do not blink in step."""
+    return seed * 1009 + index
 
 
 def _waveform(speech: Speech) -> Waveform:
     return check_waveform(speech) if isinstance(speech, Waveform) else read_waveform(speech)
 
 
-def _heard(sounds: list[Speech]) -> Path | Waveform:
+def _heard(speech: Speech, speakers: Sequence[tuple[FaceChoice, Speech]]) -> Path | Waveform:
     """What the video sounds like: the one file at its own quality, or everybody mixed."""
-    if len(sounds) == 1:
-        only = sounds[0]
-        return only if isinstance(only, Waveform) else Path(only)
-    return mix_speech(sounds)
+    if speakers:
+        return mix_speech([speech, *(sound for _, sound in speakers)])
+    return speech if isinstance(speech, Waveform) else Path(speech)
 
 
 def assemble_pipeline(speech_encoder: Path, networks: Path) -> AvatarPipeline:

@@ -253,6 +253,10 @@ class VideoClip:
     blocks: Callable[[], Iterator[np.ndarray]] = field(repr=False)
     speech: Path | Waveform | None = None
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """A fresh pass over the frames, in blocks (T, H, W, 3) uint8."""
+        return self.blocks()
+
     def frames(self) -> np.ndarray:
         """All frames at once, (T, H, W, 3) uint8. Mind the memory: a minute at 512 px is 1.2 GB."""
         return np.concatenate(list(self.blocks()))

@@ -42,11 +42,11 @@ class GeneratorRecipe:
     """Everything that decides the result besides the cache."""
 
     seed: int = 0
-    steps: int = 6000
+    steps: int = 3000
     batch_size: int = 16
     latent_frames: int = 16
     context_frames: int = 4
-    learning_rate: float = 8e-4
+    learning_rate: float = 1e-3
     warmup_steps: int = 200
     weight_decay: float = 0.01
     ema_decay: float = 0.998
