@@ -27,6 +27,8 @@ from avatar.train.checkpoint import Stateful, resume_checkpoint, save_checkpoint
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
+LOG_STEPS, CHECKPOINT_STEPS = 50, 250
+
 
 @dataclass(frozen=True)
 class EncoderRecipe:
@@ -201,15 +203,15 @@ def train_encoder(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if (step + 1) % 50 == 0 or step + 1 == recipe.steps:
+        if (step + 1) % LOG_STEPS == 0 or step + 1 == recipe.steps:
             line = {"step": step + 1, "loss": loss.item(), "seconds": time.time() - started}
-            if (step + 1) % 250 == 0:
+            if (step + 1) % CHECKPOINT_STEPS == 0:
                 line |= _score(model, held_out, device)
             with (out / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
             if log:
                 log(line)
-        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == recipe.steps:
             save_checkpoint(out / "checkpoint.pt", asdict(recipe), step + 1, parts)
     model.encoder.save_pretrained(out / "speech_encoder")
     return out / "speech_encoder"

@@ -35,6 +35,7 @@ from avatar.types import Conditioning
 
 MARGIN_FEATURES = 4
 FEATURES_PER_VIDEO_FRAME = 2
+LOG_STEPS, CHECKPOINT_STEPS = 50, 250  # a checkpoint is also logged, so the second is a multiple of the first
 
 
 @dataclass(frozen=True)
@@ -278,16 +279,11 @@ def train_generator(
         _update_average(average, model, min(recipe.ema_decay, (1 + step) / (10 + step)))
         losses.append(loss.item())
         done = step + 1
-        if done % 50 == 0 or done == recipe.steps:
+        if done % LOG_STEPS == 0 or done == recipe.steps:
             line = {"step": done, "loss": float(np.mean(losses)), "seconds": time.time() - started}
             losses.clear()
-            if done % 250 == 0 or done == recipe.steps:
-                with torch.no_grad():
-                    scores = [
-                        generator_loss(average, test_crops.batch(k).to(device), lips, recipe, seed=k).item()
-                        for k in range(4)
-                    ]
-                line["held_out_loss"] = float(np.mean(scores))
+            if done % CHECKPOINT_STEPS == 0 or done == recipe.steps:
+                line["held_out_loss"] = _held_out_loss(average, test_crops, lips, recipe, device)
                 save_checkpoint(out / "checkpoint.pt", asdict(recipe), done, parts)
                 for name, network in average.components().items():
                     network.save_pretrained(out / "generator" / name)  # type: ignore[operator]
@@ -296,6 +292,14 @@ def train_generator(
             if log:
                 log(line)
     return out / "generator"
+
+
+@torch.no_grad()
+def _held_out_loss(
+    model: Generator, crops: MotionCrops, lips: LipGap, recipe: GeneratorRecipe, device: str, num_batches: int = 4
+) -> float:
+    batches = (crops.batch(k).to(device) for k in range(num_batches))
+    return float(np.mean([generator_loss(model, x, lips, recipe, seed=k).item() for k, x in enumerate(batches)]))
 
 
 @torch.no_grad()
