@@ -209,10 +209,7 @@ class AvatarPipeline(DiffusionPipeline):
         chosen = [(face, speech), *speakers]
         portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
         sounds = [_waveform(sound) for _, sound in chosen]
-        cast = [
-            self._speaker(person, sound, emotion, size_px, [other.face for other in portraits if other is not person])
-            for person, sound in zip(portraits, sounds, strict=True)
-        ]
+        cast = [self._speaker(person, sound, emotion, size_px) for person, sound in zip(portraits, sounds, strict=True)]
         height, width = cast[0].stage.size
         shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, self.codec.fps)
         return _Take(cast, shape, seed, sampling, head_motion)
@@ -222,13 +219,11 @@ class AvatarPipeline(DiffusionPipeline):
             return portrait
         return load_portrait(portrait, choice)
 
-    def _speaker(
-        self, portrait: Portrait, speech: Waveform, emotion: str | Path, size_px: int | None, others: list[Any]
-    ) -> _Speaker:
+    def _speaker(self, portrait: Portrait, speech: Waveform, emotion: str | Path, size_px: int | None) -> _Speaker:
         return _Speaker(
             portrait,
             speech,
-            self.codec.stage(portrait, size_px, others),
+            self.codec.stage(portrait, size_px),
             self.identity_encoder.encode(portrait),
             read_emotion(emotion, speech, self._felt_in),
         )

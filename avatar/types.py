@@ -107,10 +107,12 @@ class Portrait:
     Attributes:
         image: (H, W, 3) uint8 RGB, upright.
         face: the chosen face.
+        others: further faces in the picture, which must hold still while this one moves.
     """
 
     image: np.ndarray
     face: Face
+    others: tuple[Face, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -83,15 +83,20 @@ def load_portrait(
 
         detector = MediaPipeFaces()
     if isinstance(picture, np.ndarray):
-        image = _checked(picture)
-        return Portrait(image, choose_face(image, detector.detect(image), choice))
+        return _portrait(_checked(picture), detector, choice)
     from avatar.media import read_picture
 
     image = read_picture(picture)
     try:
-        return Portrait(image, choose_face(image, detector.detect(image), choice))
+        return _portrait(image, detector, choice)
     except FaceError as err:
         raise type(err)(f"{picture}: {err}") from err
+
+
+def _portrait(image: np.ndarray, detector: FaceDetector, choice: int | BBox | None) -> Portrait:
+    faces = detector.detect(image)
+    chosen = choose_face(image, faces, choice)
+    return Portrait(image, chosen, tuple(face for face in faces if face is not chosen))
 
 
 def describe_faces(faces: list[Face]) -> str:

@@ -6,7 +6,7 @@ A pipeline component like a VAE, but what it decodes to is a *geometry video* (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -100,9 +100,9 @@ class MeshCodec(ModelMixin, ConfigMixin):
         for motion in self.decode_motion(latent_blocks, portrait):
             yield stage.render(motion)
 
-    def stage(self, portrait: Portrait, size_px: int | None = None, others: Sequence[Face] = ()) -> Stage:
+    def stage(self, portrait: Portrait, size_px: int | None = None) -> Stage:
         """Sets a portrait up for rendering, once; see `renderer.Stage`."""
-        return Stage(portrait, size_px, others=others)
+        return Stage(portrait, size_px, others=portrait.others)
 
 
 def _still(expression: np.ndarray) -> MeshMotion:
