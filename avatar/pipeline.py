@@ -24,6 +24,7 @@ from avatar.audio.alignment import window_length
 from avatar.audio.encoder import small_encoder_config
 from avatar.audio.features import AudioTokenSource
 from avatar.audio.projector import AudioProjector
+from avatar.clip import VideoClip
 from avatar.codec.mesh.codec import MeshCodec
 from avatar.codec.mesh.idle import IdleMotion
 from avatar.codec.mesh.motion import MeshMotion
@@ -39,11 +40,13 @@ from avatar.identity.choose import load_portrait
 from avatar.identity.tokens import IdentityEncoder
 from avatar.media import check_waveform, mix_speech, read_waveform
 from avatar.presets import resolve_preset
-from avatar.types import BBox, Conditioning, LatentShape, Portrait, VideoClip, VideoShape, Waveform
+from avatar.types import BBox, Conditioning, Face, LatentShape, Portrait, VideoShape, Waveform
 
 DEFAULT_STEPS = 6
 DEFAULT_GUIDANCE = 1.5
 SIGMA_SHIFT = 3.0
+MAX_SEED = 2**32 - 1
+SAME_FACE_IOU = 0.5
 BLOCK_BYTES = 16 << 20  # of frames handed over at a time
 
 FaceChoice = int | BBox | None
@@ -202,12 +205,13 @@ class AvatarPipeline(DiffusionPipeline):
     ) -> _Take:
         """Checks and reads everything, and sets every speaker's portrait up."""
         sampling = _sampling(num_inference_steps, guidance_scale)
-        if seed < 0:
-            raise OptionError(f"seed must be 0 or more, not {seed}")
+        if not 0 <= seed <= MAX_SEED:
+            raise OptionError(f"seed must lie between 0 and {MAX_SEED}, not {seed}")
         if not 0 <= head_motion <= 2:
             raise OptionError(f"head_motion must lie between 0 (still) and 2 (twice as lively), not {head_motion}")
         chosen = [(face, speech), *speakers]
         portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
+        _check_distinct([person.face for person in portraits])
         sounds = [_waveform(sound) for _, sound in chosen]
         cast = [self._speaker(person, sound, emotion, size_px) for person, sound in zip(portraits, sounds, strict=True)]
         height, width = cast[0].stage.size
@@ -215,9 +219,9 @@ class AvatarPipeline(DiffusionPipeline):
         return _Take(cast, shape, seed, sampling, head_motion)
 
     def _portrait(self, portrait: str | Path | np.ndarray | Portrait, choice: FaceChoice) -> Portrait:
-        if isinstance(portrait, Portrait):
-            return portrait
-        return load_portrait(portrait, choice)
+        if not isinstance(portrait, Portrait):
+            return load_portrait(portrait, choice)
+        return portrait if choice is None else load_portrait(portrait.image, choice)
 
     def _speaker(self, portrait: Portrait, speech: Waveform, emotion: str | Path, size_px: int | None) -> _Speaker:
         return _Speaker(
@@ -258,8 +262,9 @@ class AvatarPipeline(DiffusionPipeline):
         blocks = (block[0].float().cpu() for block in latents)
         done = 0
         for motion in self.codec.decode_motion(blocks, take.cast[index].portrait):
-            turned = MeshMotion(motion.expression, motion.rotation * take.head_motion, motion.translation, motion.gaze)
-            yield turned + idle.frames(done, done + len(motion))
+            size = take.head_motion
+            spoken = MeshMotion(motion.expression, motion.rotation * size, motion.translation * size, motion.gaze)
+            yield spoken + idle.frames(done, done + len(motion))
             done += len(motion)
 
     @torch.no_grad()
@@ -293,6 +298,12 @@ def _sampling(steps: int | None, guidance: float | None) -> SamplingOptions:
     if not 0 <= guidance <= 20:
         raise OptionError(f"guidance_scale must lie between 0 and 20, not {guidance}; 1 is off, 1.5 the default")
     return SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance))
+
+
+def _check_distinct(faces: list[Face]) -> None:
+    for index, face in enumerate(faces):
+        if any(face.bbox.iou(other.bbox) > SAME_FACE_IOU for other in faces[:index]):
+            raise OptionError("two speakers have the same face; choose another face for one of them")
 
 
 def _person_seed(seed: int, index: int) -> int:

@@ -19,8 +19,10 @@ def check_waveform(speech: Waveform) -> Waveform:
     """A caller's waveform as the model wants it: finite float32 at 16 kHz.
 
     Raises:
-        MediaError: it is empty, or holds NaN or infinite samples.
+        MediaError: it is empty, of integers, or holds NaN or infinite samples.
     """
+    if not np.issubdtype(speech.samples.dtype, np.floating):
+        raise MediaError(f"a waveform holds float samples in [-1, 1], not {speech.samples.dtype}; scale it first")
     samples = np.asarray(speech.samples, np.float32)
     if len(samples) == 0:
         raise MediaError("the waveform is empty; it needs at least one sample")
