@@ -22,12 +22,13 @@ from avatar.errors import (
 
 if TYPE_CHECKING:
     from avatar.audio.projector import AudioProjector
+    from avatar.clip import VideoClip
     from avatar.codec.mesh.codec import MeshCodec
     from avatar.dit.transformer import AvatarTransformer3DModel
     from avatar.emotion.tokens import EmotionEncoder
     from avatar.identity.tokens import IdentityEncoder
     from avatar.pipeline import AvatarPipeline
-    from avatar.types import BBox, Face, Portrait, VideoClip, VideoShape, Waveform
+    from avatar.types import BBox, Face, Portrait, VideoShape, Waveform
 
 __version__ = "0.1.0"
 
@@ -42,7 +43,7 @@ _HOME = {
     "BBox": "avatar.types",
     "Face": "avatar.types",
     "Portrait": "avatar.types",
-    "VideoClip": "avatar.types",
+    "VideoClip": "avatar.clip",
     "VideoShape": "avatar.types",
     "Waveform": "avatar.types",
 }

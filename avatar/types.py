@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -239,32 +238,3 @@ class Codec(Protocol):
     def face_mask(self, num_frames: int) -> torch.Tensor:
         """Where sound acts, (F, h, w) in [0, 1] on the transformer's token grid."""
         ...
-
-
-@dataclass(frozen=True)
-class VideoClip:
-    """A finished video whose frames are rendered when asked for, so a long one never fills the memory.
-
-    Attributes:
-        shape: frames, size and rate.
-        blocks: starts a fresh pass over the frames, in blocks (T, H, W, 3) uint8.
-        speech: the sound that goes with it: the file it came from (kept at its own quality) or a waveform.
-    """
-
-    shape: VideoShape
-    blocks: Callable[[], Iterator[np.ndarray]] = field(repr=False)
-    speech: Path | Waveform | None = None
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """A fresh pass over the frames, in blocks (T, H, W, 3) uint8."""
-        return self.blocks()
-
-    def frames(self) -> np.ndarray:
-        """All frames at once, (T, H, W, 3) uint8. Mind the memory: a minute at 512 px is 1.2 GB."""
-        return np.concatenate(list(self.blocks()))
-
-    def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
-        """Writes an mp4 (H.264 and AAC) with the sound. The file appears whole or not at all."""
-        from avatar.media import write_video
-
-        return write_video(Path(path), self.blocks(), fps=self.shape.fps, speech=self.speech, overwrite=overwrite)

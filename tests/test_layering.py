@@ -20,9 +20,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{part: FOUNDATION for part in STAGES},
     **{part: FOUNDATION | STAGES for part in BESIDE_PIPELINE},
     "presets": {"errors"},
-    "pipeline": FOUNDATION | STAGES | {"presets"},
+    "clip": FOUNDATION,
+    "pipeline": FOUNDATION | STAGES | {"clip", "presets"},
     "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"presets", "pipeline"},
-    "__init__": FOUNDATION | STAGES | {"presets", "pipeline"},
+    "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
 }
 # Siblings that may see one another, each with its reason.
 ALLOWED_SIBLINGS: dict[tuple[str, str], str] = {

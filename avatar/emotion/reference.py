@@ -74,7 +74,9 @@ def _with_neutral(mix: EmotionMix) -> EmotionMix:
 # (10.8 mm: L. G. Farkas, "Anthropometry of the Head and Face", 1994); the rest of a shape's range is scaled to 1.
 _AT_REST = {"eye_wide": 0.9, "brow_inner_up": 0.35, "brow_outer_up": 0.35, "mouth_smile": 0.25}
 _AT_REST_ELSEWHERE = 0.2
-_FELT = {name.removesuffix("_l").removesuffix("_r") for shapes in EXPRESSIONS.values() for name in shapes} - {"jaw_open"}
+_FELT = {name.removesuffix("_l").removesuffix("_r") for shapes in EXPRESSIONS.values() for name in shapes} - {
+    "jaw_open"
+}
 
 
 def felt_expression(expression: np.ndarray, names: Sequence[str]) -> np.ndarray:

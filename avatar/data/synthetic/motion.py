@@ -76,7 +76,14 @@ class Performance:
                 weights[rng.integers(1, len(EMOTIONS))] += rng.uniform(0.25, 1.0)
             weights /= max(1.0, weights.sum())
         weights[0] = 1 - weights.sum()
-        return cls(SpeakingStyle.sample(rng), tuple(weights), amplitude, expression, rng.uniform(0.3, 1.5), rng.uniform(0.0, 1.2))
+        return cls(
+            SpeakingStyle.sample(rng),
+            tuple(weights),
+            amplitude,
+            expression,
+            rng.uniform(0.3, 1.5),
+            rng.uniform(0.0, 1.2),
+        )
 
 
 @dataclass(frozen=True)
