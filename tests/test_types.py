@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from avatar.clip import VideoClip
 from avatar.errors import OptionError
-from avatar.types import BBox, Conditioning, LatentShape, Stride, VideoClip, VideoShape, Waveform
+from avatar.types import BBox, Conditioning, LatentShape, Stride, VideoShape, Waveform
 
 MESH, WAN = Stride(4, 1, 1), Stride(4, 8, 8)
 
