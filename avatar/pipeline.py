@@ -237,7 +237,6 @@ class AvatarPipeline(DiffusionPipeline):
         expression = self.codec.expression_of(load_portrait(picture).face)
         return felt_expression(expression, default_rig().names[: len(expression)])
 
-    @torch.no_grad()
     def _frames(self, take: _Take, latents: list[list[torch.Tensor]] | None = None) -> Iterator[np.ndarray]:
         """Every speaker's motion side by side, drawn into the same picture, in blocks of a few megabytes."""
         sources = [self._latents(take, index) for index in range(len(take.cast))] if latents is None else latents
@@ -267,13 +266,13 @@ class AvatarPipeline(DiffusionPipeline):
             yield spoken + idle.frames(done, done + len(motion))
             done += len(motion)
 
-    @torch.no_grad()
     def _latents(self, take: _Take, index: int) -> Iterator[torch.Tensor]:
         """One person's latents, [1, C, f, H, W] a block."""
         speaker = take.cast[index]
         latent = LatentShape.from_video(take.shape, self.codec.stride, self.codec.channels)
         source = AudioTokenSource(self.speech_encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
-        emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
+        with torch.no_grad():  # not around the generator: one that is left unfinished would end in an error at exit
+            emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
 
         def conditioning(start: int, stop: int) -> Conditioning:
             return Conditioning(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ import pytest
 import torch
 
 from avatar import AvatarPipeline
+from avatar.clip import VideoClip
 from avatar.codec.mesh.renderer import Stage
 from avatar.errors import FaceError, MediaError, OptionError, SeveralFacesError
 from avatar.identity.choose import load_portrait
 from avatar.media import read_picture, write_picture
 from avatar.pipeline import debug_pipeline
-from avatar.types import MODEL_SAMPLE_RATE_HZ, BBox, Portrait, VideoClip, Waveform
+from avatar.types import MODEL_SAMPLE_RATE_HZ, BBox, Portrait, Waveform
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PHOTO, HELLO = EXAMPLES / "astronaut.png", EXAMPLES / "hello.wav"
@@ -116,11 +119,32 @@ def test_a_stream_makes_nothing_before_it_is_asked(
     pipe: AvatarPipeline, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
+    hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
     blocks: Iterator[np.ndarray] = iter(pipe.stream(portrait, _sound(8.0), size_px=64, num_inference_steps=1))
     assert not calls
     next(blocks)
+    hook.remove()
     assert 1 <= len(calls) <= 2  # one chunk, with and without sound
+
+
+@pytest.mark.slow
+def test_a_stream_left_unfinished_ends_quietly_with_the_program() -> None:
+    program = (
+        "from avatar.pipeline import debug_pipeline\n"
+        f"blocks = iter(debug_pipeline().stream({str(PHOTO)!r}, {str(HELLO)!r}, size_px=64))\n"
+        "next(blocks)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Exception ignored" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_gradients_are_kept_and_the_callers_mode_is_left_alone(pipe: AvatarPipeline, portrait: Portrait) -> None:
+    seen: list[bool] = []
+    hook = pipe.transformer.register_forward_hook(lambda _, __, output: seen.append(output[0].requires_grad))
+    for _ in pipe.stream(portrait, _sound(2.6), size_px=64):
+        assert torch.is_grad_enabled()
+    hook.remove()
+    assert seen and not any(seen)
 
 
 def test_a_longer_sound_begins_the_same_video(pipe: AvatarPipeline, portrait: Portrait) -> None:

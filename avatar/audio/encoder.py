@@ -85,7 +85,6 @@ def normalised(samples: np.ndarray) -> np.ndarray:
     return ((samples - samples.mean()) / max(float(samples.std()), 1e-3)).astype(np.float32)
 
 
-@torch.no_grad()
 def encode_speech(encoder: Wav2Vec2Model, speech: Waveform) -> Iterator[Tensor]:
     """Features of speech of any length, in constant memory.
 
@@ -111,5 +110,6 @@ def encode_speech(encoder: Wav2Vec2Model, speech: Waveform) -> Iterator[Tensor]:
         left, right = max(0, start - MARGIN_FEATURES), min(total, stop + MARGIN_FEATURES)
         window = samples[left * SAMPLES_PER_FEATURE : right * SAMPLES_PER_FEATURE]
         window = np.pad(normalised(window), (0, (right - left) * SAMPLES_PER_FEATURE - len(window)))
-        features = encode_batch(encoder, torch.from_numpy(window)[None].to(encoder.device, encoder.dtype))
+        with torch.no_grad():
+            features = encode_batch(encoder, torch.from_numpy(window)[None].to(encoder.device, encoder.dtype))
         yield features[0, start - left : stop - left].float()

@@ -57,7 +57,6 @@ class SamplingOptions:
     guidance: tuple[GuidanceBranch, ...]
 
 
-@torch.no_grad()
 def generate_latents(
     model: AvatarTransformer3DModel,
     first: Tensor,
@@ -94,6 +93,7 @@ def generate_latents(
         context = torch.cat([context, chunk], dim=2)[:, :, -plan.context_frames :]
 
 
+@torch.no_grad()
 def _denoise(
     model: AvatarTransformer3DModel,
     context: Tensor,

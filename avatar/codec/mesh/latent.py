@@ -190,7 +190,6 @@ class GeometryLatent(nn.Module):
         """Latents [16, F, 4, 4] of a whole video to its motion, 1 + 4 (F - 1) frames."""
         return MeshMotion.concatenate(list(self.decode_blocks([latents])))
 
-    @torch.no_grad()
     def decode_blocks(self, blocks: Iterable[torch.Tensor]) -> Iterator[MeshMotion]:
         """Consecutive blocks of latents [16, f, 4, 4] to blocks of motion.
 
@@ -202,7 +201,8 @@ class GeometryLatent(nn.Module):
         for block in blocks:
             if block.shape[1] == 0:
                 continue
-            expression, pose = self._decode_groups(block)
+            with torch.no_grad():
+                expression, pose = self._decode_groups(block)
             if smoother is not None:
                 expression, pose = smoother(expression, pose)
             series = expression.reshape(-1, NUM_POINTS, 3), pose.reshape(-1, NUM_POSE)
