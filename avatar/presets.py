@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from avatar.errors import OptionError
+from avatar.errors import MissingDependencyError, OptionError
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -58,9 +58,15 @@ def resolve_preset(name_or_folder: str | Path) -> Path:
     """The folder of a preset's weights, or of a pipeline that was saved.
 
     Raises:
-        OptionError: neither a preset with weights nor a folder with a `model_index.json`.
+        OptionError: neither a preset nor a folder with a `model_index.json`.
+        MissingDependencyError: the preset's weights are not there.
     """
-    folder = _WEIGHTS / str(name_or_folder) if str(name_or_folder) in PRESETS else Path(name_or_folder)
+    is_preset = str(name_or_folder) in PRESETS
+    folder = _WEIGHTS / str(name_or_folder) if is_preset else Path(name_or_folder)
+    if is_preset and not (folder / "model_index.json").is_file():
+        raise MissingDependencyError(
+            f"the weights of preset {str(name_or_folder)!r} are not in {folder}; reinstall avatar"
+        )
     if not (folder / "model_index.json").is_file():
         raise OptionError(
             f"{str(name_or_folder)!r} is neither a preset nor a folder with a saved pipeline (model_index.json); "

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from avatar import AvatarPipeline
+from avatar import AvatarPipeline, presets
 from avatar.clip import VideoClip
 from avatar.codec.mesh.renderer import Stage
-from avatar.errors import FaceError, MediaError, OptionError, SeveralFacesError
+from avatar.errors import FaceError, MediaError, MissingDependencyError, OptionError, SeveralFacesError
 from avatar.identity.choose import load_portrait
 from avatar.media import read_picture, write_picture
 from avatar.pipeline import debug_pipeline
@@ -181,6 +181,16 @@ def test_weights_saved_in_half_precision_are_used_in_full(
     assert np.abs(frames.astype(int) - _video(pipe, portrait)).mean() < 2
 
 
+def test_half_the_precision_runs_and_keeps_the_photo(pipe: AvatarPipeline, portrait: Portrait, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path)
+    loaded = AvatarPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert loaded.transformer.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16
+    assert all(buffer.dtype != torch.bfloat16 for buffer in loaded.codec.buffers())
+    frames, expected = _video(loaded, portrait, emotion="sad"), _video(pipe, portrait, emotion="sad")
+    assert _difference(frames[:1], expected[:1]) <= 1
+    assert np.abs(frames.astype(int) - expected).mean() < 2
+
+
 @pytest.mark.parametrize(("size_px", "size"), [(64, (64, 64)), (101, (100, 100)), (None, (512, 512))])
 def test_size_is_the_longer_side_and_sides_are_even(
     pipe: AvatarPipeline, portrait: Portrait, size_px: int | None, size: tuple[int, int]
@@ -302,6 +312,14 @@ def test_a_name_that_is_no_preset_lists_the_presets() -> None:
         OptionError, match="'nonsense' is neither a preset nor a folder with a saved pipeline.*embedded, debug"
     ):
         AvatarPipeline.from_pretrained("nonsense")
+
+
+def test_a_preset_whose_weights_are_gone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(presets, "_WEIGHTS", tmp_path)
+    with pytest.raises(
+        MissingDependencyError, match="the weights of preset 'embedded' are not in .*; reinstall avatar"
+    ):
+        AvatarPipeline.from_pretrained("embedded")
 
 
 def test_of_two_people_one_must_be_chosen(pipe: AvatarPipeline, two_people: Path) -> None:

@@ -51,6 +51,7 @@ class EmotionEncoder(ModelMixin, ConfigMixin):
         ):
             if values is None:
                 values = known.new_full((batch, frames, width), float("nan"))
+            values = values.to(self.kinds)
             is_known = ~values.isnan().any(-1, keepdim=True)
             parts.append(proj(torch.cat([values.nan_to_num(0.0) * is_known, is_known.to(values)], dim=-1)))
         return torch.stack(parts, dim=2) + self.kinds

@@ -39,6 +39,7 @@ class MeshCodec(ModelMixin, ConfigMixin):
     stride = Stride(GROUP_FRAMES, 1, 1)
     channels = LATENT_CHANNELS
     fps = MOTION_FPS
+    _keep_in_fp32_modules = ["latent"]  # the first frame is the photo only as far as the bases are exact
 
     @register_to_config
     def __init__(self, smooth_borders: bool = True) -> None:

@@ -213,7 +213,7 @@ class GeometryLatent(nn.Module):
 
     def _decode_groups(self, latents: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """[16, f, 4, 4] to expression (f, 4, 478, 3) and pose (f, 4, 8)."""
-        numbers = self._from_cells(latents.to(self.cosine.dtype))
+        numbers = self._from_cells(latents.to(self.cosine))
         num_groups = len(numbers)
         expression = numbers.new_zeros(num_groups, GROUP_FRAMES, NUM_POINTS, 3)
         pose = numbers.new_zeros(num_groups, GROUP_FRAMES, NUM_POSE)
