@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,3 +46,11 @@ def resume_checkpoint(path: Path, recipe: dict[str, Any], parts: Mapping[str, St
     for name, part in parts.items():
         part.load_state_dict(saved["parts"][name])
     return int(saved["step"])
+
+
+def log_line(path: Path, line: dict[str, float], log: Callable[[dict[str, float]], None] | None) -> None:
+    """Appends one line of figures to a JSON-lines file and tells the caller."""
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    if log:
+        log(line)

@@ -5,7 +5,6 @@ One process, CPU or GPU; checkpoints every few minutes and goes on bit-exactly w
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from avatar.data.synthetic.augment import SPEED_RANGE, change_speed, colour
 from avatar.data.synthetic.corpus import SpeechShard, load_speech
 from avatar.data.synthetic.phones import CHANNELS, PHONE_NAMES
 from avatar.data.synthetic.synthesise import Utterance
-from avatar.train.checkpoint import Stateful, resume_checkpoint, save_checkpoint
+from avatar.train.checkpoint import Stateful, log_line, resume_checkpoint, save_checkpoint
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
@@ -207,10 +206,7 @@ def train_encoder(
             line = {"step": step + 1, "loss": loss.item(), "seconds": time.time() - started}
             if (step + 1) % CHECKPOINT_STEPS == 0:
                 line |= _score(model, held_out, device)
-            with (out / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            if log:
-                log(line)
+            log_line(out / "log.jsonl", line, log)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == recipe.steps:
             save_checkpoint(out / "checkpoint.pt", asdict(recipe), step + 1, parts)
     model.encoder.save_pretrained(out / "speech_encoder")

@@ -7,7 +7,6 @@ chunk before) and goes on with noisy ones, which is how it is used (B. Chen et a
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -28,7 +27,7 @@ from avatar.emotion.tokens import EmotionEncoder
 from avatar.face_mesh import INNER_LIP_PAIRS
 from avatar.identity.features import FEATURE_DIM, NUM_APPEARANCE_TOKENS, NUM_FEATURE_TOKENS
 from avatar.identity.tokens import IdentityEncoder
-from avatar.train.checkpoint import Stateful, resume_checkpoint, save_checkpoint
+from avatar.train.checkpoint import Stateful, log_line, resume_checkpoint, save_checkpoint
 from avatar.train.motion_cache import MotionItem
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import Conditioning
@@ -287,10 +286,7 @@ def train_generator(
                 save_checkpoint(out / "checkpoint.pt", asdict(recipe), done, parts)
                 for name, network in average.components().items():
                     network.save_pretrained(out / "generator" / name)  # type: ignore[operator]
-            with (out / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            if log:
-                log(line)
+            log_line(out / "log.jsonl", line, log)
     return out / "generator"
 
 
