@@ -210,10 +210,14 @@ class AvatarPipeline(DiffusionPipeline):
         if not 0 <= head_motion <= 2:
             raise OptionError(f"head_motion must lie between 0 (still) and 2 (twice as lively), not {head_motion}")
         chosen = [(face, speech), *speakers]
+        sounds = [_waveform(sound) for _, sound in chosen]
+        feelings = [read_emotion(emotion, sound, self._felt_in) for sound in sounds]
         portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
         _check_distinct([person.face for person in portraits])
-        sounds = [_waveform(sound) for _, sound in chosen]
-        cast = [self._speaker(person, sound, emotion, size_px) for person, sound in zip(portraits, sounds, strict=True)]
+        cast = [
+            _Speaker(person, sound, self.codec.stage(person, size_px), self.identity_encoder.encode(person), feeling)
+            for person, sound, feeling in zip(portraits, sounds, feelings, strict=True)
+        ]
         height, width = cast[0].stage.size
         shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, self.codec.fps)
         return _Take(cast, shape, seed, sampling, head_motion)
@@ -222,15 +226,6 @@ class AvatarPipeline(DiffusionPipeline):
         if not isinstance(portrait, Portrait):
             return load_portrait(portrait, choice)
         return portrait if choice is None else load_portrait(portrait.image, choice)
-
-    def _speaker(self, portrait: Portrait, speech: Waveform, emotion: str | Path, size_px: int | None) -> _Speaker:
-        return _Speaker(
-            portrait,
-            speech,
-            self.codec.stage(portrait, size_px),
-            self.identity_encoder.encode(portrait),
-            read_emotion(emotion, speech, self._felt_in),
-        )
 
     def _felt_in(self, picture: Path) -> np.ndarray:
         """The expression in a reference picture, as weights of the rig's named shapes."""

@@ -54,6 +54,9 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         return self(features.to(self.row_weight.device))
 
 
+IdentityEncoder.__module__ = "avatar"  # the name saved pipelines know it by, so that the module may move
+
+
 class FeatureEmbedder:
     """An `IdentityEmbedder` without weights: the identity features as one unit vector, shape and appearance alike."""
 

@@ -185,7 +185,7 @@ class LipGap(nn.Module):
         super().__init__()
         size = LATENT_CHANNELS * LATENT_GRID[0] * LATENT_GRID[1]
         probe = torch.eye(size).unflatten(1, (LATENT_CHANNELS, *LATENT_GRID)).permute(1, 0, 2, 3).contiguous()
-        expression, _ = latent._decode_groups(probe)  # (size, 4, 478, 3)
+        expression, _ = latent.decode_groups(probe)  # (size, 4, 478, 3)
         upper, lower = ([pair[k] for pair in INNER_LIP_PAIRS] for k in (0, 1))
         gap = expression[:, :, upper, 1] - expression[:, :, lower, 1]
         self.register_buffer("matrix", torch.from_numpy(gap.reshape(size, -1)).float())

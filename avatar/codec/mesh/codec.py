@@ -106,6 +106,9 @@ class MeshCodec(ModelMixin, ConfigMixin):
         return Stage(portrait, size_px, others=portrait.others)
 
 
+MeshCodec.__module__ = "avatar"  # the name saved pipelines know it by, so that the module may move
+
+
 def _still(expression: np.ndarray) -> MeshMotion:
     """One frame with an expression and nothing else."""
     frame = MeshMotion.zeros(1)

@@ -202,7 +202,7 @@ class GeometryLatent(nn.Module):
             if block.shape[1] == 0:
                 continue
             with torch.no_grad():
-                expression, pose = self._decode_groups(block)
+                expression, pose = self.decode_groups(block)
             if smoother is not None:
                 expression, pose = smoother(expression, pose)
             series = expression.reshape(-1, NUM_POINTS, 3), pose.reshape(-1, NUM_POSE)
@@ -211,7 +211,7 @@ class GeometryLatent(nn.Module):
                 is_first = False
             yield MeshMotion(series[0], series[1][:, :3], series[1][:, 3:6], series[1][:, 6:])
 
-    def _decode_groups(self, latents: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def decode_groups(self, latents: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """[16, f, 4, 4] to expression (f, 4, 478, 3) and pose (f, 4, 8)."""
         numbers = self._from_cells(latents.to(self.cosine))
         num_groups = len(numbers)
