@@ -224,6 +224,11 @@ def _with_progress(blocks: Iterable[np.ndarray], num_frames: int, fps: float, er
             print(f"avatar: {done} of {num_frames} frames", file=err)
 
 
+def _wait_politely() -> None:
+    """Lets idle worker threads sleep: on a machine that is busy elsewhere, spinning ones take most of the time there is."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+
+
 def _quieten_libraries() -> None:
     """Keeps the chatter of the libraries below off stderr, which is for progress and errors."""
     os.environ.setdefault("GLOG_minloglevel", "2")
