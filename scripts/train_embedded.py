@@ -38,8 +38,12 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, default=Path("avatar/weights/embedded"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--encoder", action="append", default=[], metavar="NAME=VALUE", help="changes the encoder's recipe")
-    parser.add_argument("--generator", action="append", default=[], metavar="NAME=VALUE", help="changes the generator's recipe")
+    parser.add_argument(
+        "--encoder", action="append", default=[], metavar="NAME=VALUE", help="changes the encoder's recipe"
+    )
+    parser.add_argument(
+        "--generator", action="append", default=[], metavar="NAME=VALUE", help="changes the generator's recipe"
+    )
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
