@@ -146,6 +146,7 @@ class AvatarPipeline(DiffusionPipeline):
         for component in pipeline.components.values():
             if isinstance(component, torch.nn.Module):
                 component.eval()
+        pipeline.codec.warm_up()  # so that the first frame is not what waits for it
         return pipeline
 
     @torch.no_grad()

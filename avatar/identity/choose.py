@@ -79,9 +79,9 @@ def load_portrait(
         MissingDependencyError: the detector's package, or a system library, is absent.
     """
     if detector is None:
-        from avatar.identity.mediapipe_faces import MediaPipeFaces
+        from avatar.identity.mediapipe_faces import thread_faces
 
-        detector = MediaPipeFaces()
+        detector = thread_faces()
     if isinstance(picture, np.ndarray):
         return _portrait(_checked(picture), detector, choice)
     from avatar.media import read_picture

@@ -8,6 +8,7 @@ what both agree on. The models come with the package: nothing is downloaded.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,12 @@ class Candidate:
 
 class MediaPipeFaces:
     """A `FaceDetector`: whole pictures in, faces with 478 points out. Not for use from two threads at once."""
+
+    def warm_up(self) -> None:
+        """Loads all models now rather than when they are first needed (about a second)."""
+        blank = np.zeros((MESH_INPUT_PX, MESH_INPUT_PX, 3), np.uint8)
+        self._detectors, self._mesh_solution  # noqa: B018 - cached properties
+        self.person_mask(blank)
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """All faces that pass the plausibility test, largest first.
@@ -332,6 +339,16 @@ class MediaPipeFaces:
     def _segmenter(self) -> Any:
         with quiet_native_log():
             return _mediapipe().solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+
+
+_of_thread = threading.local()
+
+
+def thread_faces() -> MediaPipeFaces:
+    """This thread's `MediaPipeFaces`: its models are loaded once, and no two threads use them at once."""
+    if not hasattr(_of_thread, "faces"):
+        _of_thread.faces = MediaPipeFaces()
+    return _of_thread.faces
 
 
 def _mediapipe() -> Any:

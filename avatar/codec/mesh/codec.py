@@ -21,7 +21,8 @@ from avatar.codec.mesh.rig import default_rig
 from avatar.codec.mesh.rig_shapes_field import closed_vertices
 from avatar.codec.mesh.track import clip_geometry, portrait_geometry
 from avatar.errors import NoFaceError
-from avatar.types import Face, Portrait, Stride
+from avatar.face_mesh import canonical_vertices
+from avatar.types import BBox, Face, HeadPose, Portrait, Stride
 
 _TOKEN_GRID = (2, 2)  # quadrants of the latent: brows and pose, eyes / mid-face, mouth
 _SETTLE_FRAMES = 15  # over which what the code cannot say of the photo's own expression fades out
@@ -58,9 +59,9 @@ class MeshCodec(ModelMixin, ConfigMixin):
         Raises:
             NoFaceError: no face was found in any frame.
         """
-        from avatar.identity.mediapipe_faces import MediaPipeFaces
+        from avatar.identity.mediapipe_faces import thread_faces
 
-        landmarks, found = MediaPipeFaces().track(frames)
+        landmarks, found = thread_faces().track(frames)
         if not found.any():
             raise NoFaceError(
                 "no face was found in any frame of the clip; a talking head that faces the camera is needed"
@@ -100,6 +101,18 @@ class MeshCodec(ModelMixin, ConfigMixin):
         stage = self.stage(portrait)
         for motion in self.decode_motion(latent_blocks, portrait):
             yield stage.render(motion)
+
+    def warm_up(self) -> None:
+        """Loads and compiles what the first portrait would otherwise wait for: the person finder and the renderer."""
+        from avatar.identity.mediapipe_faces import thread_faces
+
+        thread_faces().warm_up()
+        size = 96
+        landmarks = canonical_vertices() * (4, -4, -4) + size / 2
+        face = Face(BBox(0, 0, size, size), landmarks.astype(np.float32), HeadPose(0, 0, 0))
+        picture = np.full((size, size, 3), 128, np.uint8)
+        stage = Stage(Portrait(picture, face), person_mask=np.ones((size, size), np.float32))
+        stage.render(MeshMotion.zeros(1))
 
     def stage(self, portrait: Portrait, size_px: int | None = None) -> Stage:
         """Sets a portrait up for rendering, once; see `renderer.Stage`."""

@@ -98,9 +98,9 @@ class Stage:
         rasterise(surface.source, surface.source, surface.follows, order, self._map, self._gain)
         movable = self._gain > 4e-3
         if person_mask is None:
-            from avatar.identity.mediapipe_faces import MediaPipeFaces
+            from avatar.identity.mediapipe_faces import thread_faces
 
-            person = MediaPipeFaces().person_mask(crop)
+            person = thread_faces().person_mask(crop)
         else:
             left, top, right, bottom = self._box
             whole = cv2.resize(person_mask.astype(np.float32), self.size[::-1], interpolation=cv2.INTER_AREA)
