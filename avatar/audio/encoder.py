@@ -85,12 +85,14 @@ def normalised(samples: np.ndarray) -> np.ndarray:
     return ((samples - samples.mean()) / max(float(samples.std()), 1e-3)).astype(np.float32)
 
 
-def encode_speech(encoder: Wav2Vec2Model, speech: Waveform) -> Iterator[Tensor]:
+def encode_speech(encoder: Wav2Vec2Model, speech: Waveform, activity: np.ndarray | None = None) -> Iterator[Tensor]:
     """Features of speech of any length, in constant memory.
 
     Args:
         encoder: the speech encoder.
         speech: 16 kHz sound.
+        activity: (ceil(S / 320),) in [0, 1]: how surely somebody speaks. The sound is multiplied by it, so that the encoder
+            hears digital silence where nobody does, and the mouth rests there. None for 1 throughout.
 
     Yields:
         (N, D) float32 pieces whose concatenation has ceil(S / 320) features; where the windows fall does not depend on
@@ -109,6 +111,8 @@ def encode_speech(encoder: Wav2Vec2Model, speech: Waveform) -> Iterator[Tensor]:
         stop = min(start + WINDOW_FEATURES, total)
         left, right = max(0, start - MARGIN_FEATURES), min(total, stop + MARGIN_FEATURES)
         window = samples[left * SAMPLES_PER_FEATURE : right * SAMPLES_PER_FEATURE]
+        if activity is not None:
+            window = window * np.repeat(activity[left:right], SAMPLES_PER_FEATURE)[: len(window)]
         window = np.pad(normalised(window), (0, (right - left) * SAMPLES_PER_FEATURE - len(window)))
         with torch.no_grad():
             features = encode_batch(encoder, torch.from_numpy(window)[None].to(encoder.device, encoder.dtype))

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Wav2Vec2Model
 
 from avatar.audio.alignment import audio_windows, first_feature, window_length
-from avatar.audio.encoder import SAMPLES_PER_FEATURE, encode_speech
+from avatar.audio.encoder import encode_speech
 from avatar.audio.projector import AudioProjector
 from avatar.audio.voice_activity import speech_activity
 from avatar.types import Waveform
-
-
-def gated(speech: Waveform) -> Waveform:
-    """The same sound with digital silence where nobody speaks, so that the mouth rests there."""
-    activity = np.repeat(speech_activity(speech), SAMPLES_PER_FEATURE)[: len(speech.samples)]
-    return Waveform(speech.samples * activity, speech.sample_rate_hz)
 
 
 class AudioTokenSource:
@@ -38,7 +31,7 @@ class AudioTokenSource:
         self._projector = projector
         self._stride = temporal_stride
         self._margin = projector.config.margin_features
-        self._pieces: Iterator[Tensor] = encode_speech(encoder, gated(speech))
+        self._pieces: Iterator[Tensor] = encode_speech(encoder, speech, speech_activity(speech))
         self._features = torch.zeros(0, encoder.config.hidden_size)
         self._offset = 0
 

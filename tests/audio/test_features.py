@@ -9,8 +9,9 @@ from transformers import Wav2Vec2Model
 
 from avatar.audio.alignment import audio_windows, window_length
 from avatar.audio.encoder import encode_speech, small_encoder_config
-from avatar.audio.features import AudioTokenSource, gated
+from avatar.audio.features import AudioTokenSource
 from avatar.audio.projector import AudioProjector
+from avatar.audio.voice_activity import speech_activity
 from avatar.types import Waveform
 
 RATE = 16_000
@@ -42,7 +43,7 @@ def test_tokens_are_the_projected_windows_of_the_gated_sound(
     parts: tuple[Wav2Vec2Model, AudioProjector], speech: Waveform
 ) -> None:
     encoder, projector = parts
-    features = torch.cat(list(encode_speech(encoder, gated(speech))))
+    features = torch.cat(list(encode_speech(encoder, speech, speech_activity(speech))))
     with torch.no_grad():
         expected = projector(audio_windows(features, 2, 9, temporal_stride=4, margin_features=4))
     tokens = AudioTokenSource(encoder, projector, speech, 4).tokens(2, 9)
@@ -68,10 +69,15 @@ def test_after_the_sound_ends_there_is_silence_for_as_long_as_asked(
     assert torch.allclose(late, late[:1].expand_as(late))
 
 
-def test_silence_is_gated_to_digital_silence(speech: Waveform) -> None:
+def test_silence_sounds_like_digital_silence_to_the_encoder(
+    parts: tuple[Wav2Vec2Model, AudioProjector], speech: Waveform
+) -> None:
     rng = np.random.default_rng(2)
-    samples = np.concatenate([speech.samples[: 2 * RATE], rng.normal(size=3 * RATE).astype(np.float32) * 1e-4])
-    quiet = gated(Waveform(samples))
-    assert len(quiet.samples) == len(samples)
-    assert np.abs(quiet.samples[3 * RATE :]).max() < 1e-8
-    assert np.array_equal(gated(Waveform(samples[:1])).samples.shape, (1,))
+    spoken = speech.samples[: 2 * RATE]
+    hiss = rng.normal(size=3 * RATE).astype(np.float32) * 1e-4
+    heard = [
+        torch.cat(list(encode_speech(parts[0], sound, speech_activity(sound))))
+        for sound in (Waveform(np.concatenate([spoken, tail])) for tail in (hiss, np.zeros_like(hiss)))
+    ]
+    assert torch.allclose(heard[0][150:], heard[1][150:], atol=1e-4)
+    assert len(speech_activity(Waveform(spoken[:1]))) == 1
