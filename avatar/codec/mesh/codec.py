@@ -19,12 +19,13 @@ from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.rig import default_rig
 from avatar.codec.mesh.rig_shapes_field import closed_vertices
-from avatar.codec.mesh.track import clip_geometry, portrait_geometry
+from avatar.codec.mesh.track import clip_geometry, lip_gap, portrait_geometry
 from avatar.errors import NoFaceError
 from avatar.face_mesh import canonical_vertices
 from avatar.types import BBox, Face, HeadPose, Portrait, Stride
 
 _TOKEN_GRID = (2, 2)  # quadrants of the latent: brows and pose, eyes / mid-face, mouth
+_WIDEST_START = 1.6  # lip gap, canonical units; vowels reach about 1.5
 _SETTLE_FRAMES = 15  # over which what the code cannot say of the photo's own expression fades out
 
 
@@ -69,8 +70,14 @@ class MeshCodec(ModelMixin, ConfigMixin):
         return self.latent.encode(clip_geometry(landmarks, found).motion)
 
     def encode_portrait(self, portrait: Portrait) -> torch.Tensor:
-        """The latent frame [16, 1, 4, 4] that decodes to the portrait itself: its own opening of the mouth."""
-        return self.latent.encode(_still(portrait_geometry(portrait.face).own_expression))
+        """The latent frame [16, 1, 4, 4] a video of the portrait starts from: its own opening of the mouth.
+
+        A scream is wider than anything speech does, and would keep the transformer from closing it; what goes beyond
+        `_WIDEST_START` is left to `decode_motion`, which shows it in the first frame and lets it fade.
+        """
+        own = portrait_geometry(portrait.face).own_expression
+        widest = float(lip_gap(own).max())
+        return self.latent.encode(_still(own * min(1.0, _WIDEST_START / max(widest, 1e-6))))
 
     def expression_of(self, face: Face) -> np.ndarray:
         """Weights (P,) float32 of the rig's named shapes that make the mean face look as this face does."""
@@ -88,7 +95,7 @@ class MeshCodec(ModelMixin, ConfigMixin):
     def decode_motion(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[MeshMotion]:
         """Blocks of latents [16, f, 4, 4] to blocks of motion that begins exactly at the portrait's own expression."""
         own = portrait_geometry(portrait.face).own_expression
-        unsaid = own - self.latent.decode(self.latent.encode(_still(own))).expression[0]
+        unsaid = own - self.latent.decode(self.encode_portrait(portrait)).expression[0]
         done = 0
         for motion in self.latent.decode_blocks(latent_blocks):
             left = np.clip(1 - np.arange(done, done + len(motion)) / _SETTLE_FRAMES, 0, 1).astype(np.float32)
