@@ -33,6 +33,7 @@ from avatar.codec.mesh.rig import default_rig
 from avatar.dit.generate import ChunkPlan, SamplingOptions, generate_latents
 from avatar.dit.guidance import audio_guidance
 from avatar.dit.transformer import AvatarTransformer3DModel
+from avatar.emotion.labels import shapes_of
 from avatar.emotion.reference import EmotionReference, felt_expression, read_emotion
 from avatar.emotion.tokens import EmotionEncoder
 from avatar.errors import OptionError
@@ -42,7 +43,7 @@ from avatar.media import check_waveform, mix_speech, read_waveform
 from avatar.presets import resolve_preset
 from avatar.types import BBox, Conditioning, Face, LatentShape, Portrait, VideoShape, Waveform
 
-DEFAULT_STEPS = 6
+DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.5
 SIGMA_SHIFT = 3.0
 MAX_SEED = 2**32 - 1
@@ -62,6 +63,7 @@ class _Speaker:
     stage: Stage
     identity: torch.Tensor
     emotion: EmotionReference
+    felt: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Options(TypedDict, total=False):
         size_px: longer side of the video; None, the default, keeps the picture's own.
         face: which face speaks, by number or box, where there are several.
         speakers: further people of the picture, each a face choice with a sound, speaking at the same time.
-        num_inference_steps: sampling steps per chunk; None is 6.
+        num_inference_steps: sampling steps per chunk; None is 4.
         guidance_scale: how strictly the mouth follows the sound; None is 1.5, 1 is off.
         head_motion: 0 keeps the head still, 1, the default, is natural.
     """
@@ -216,7 +218,7 @@ class AvatarPipeline(DiffusionPipeline):
         portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
         _check_distinct([person.face for person in portraits])
         cast = [
-            _Speaker(person, sound, self.codec.stage(person, size_px), self.identity_encoder.encode(person), feeling)
+            self._speaker(person, sound, feeling, size_px)
             for person, sound, feeling in zip(portraits, sounds, feelings, strict=True)
         ]
         height, width = cast[0].stage.size
@@ -227,6 +229,16 @@ class AvatarPipeline(DiffusionPipeline):
         if not isinstance(portrait, Portrait):
             return load_portrait(portrait, choice)
         return portrait if choice is None else load_portrait(portrait.image, choice)
+
+    def _speaker(
+        self, portrait: Portrait, speech: Waveform, feeling: EmotionReference, size_px: int | None
+    ) -> _Speaker:
+        stage, identity = self.codec.stage(portrait, size_px), self.identity_encoder.encode(portrait)
+        felt = feeling.expression
+        if feeling.labels is not None:
+            felt = self.codec.felt_weights(shapes_of(feeling.labels.weights))
+        assert felt is not None
+        return _Speaker(portrait, speech, stage, identity, feeling, felt)
 
     def _felt_in(self, picture: Path) -> np.ndarray:
         """The expression in a reference picture, as weights of the rig's named shapes."""
@@ -268,7 +280,10 @@ class AvatarPipeline(DiffusionPipeline):
         latent = LatentShape.from_video(take.shape, self.codec.stride, self.codec.channels)
         source = AudioTokenSource(self.speech_encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
         with torch.no_grad():  # not around the generator: one that is left unfinished would end in an error at exit
-            emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
+            labels, _ = speaker.emotion.as_tensors(self.transformer.device)
+            emotion = self.emotion_encoder(
+                labels, torch.from_numpy(speaker.felt).to(self.transformer.device)[None, None]
+            )
 
         def conditioning(start: int, stop: int) -> Conditioning:
             return Conditioning(
@@ -278,7 +293,9 @@ class AvatarPipeline(DiffusionPipeline):
                 emotion_tokens=emotion.expand(-1, stop - start, -1, -1),
             )
 
-        first = self.codec.encode_portrait(speaker.portrait)[None].to(self.transformer.device, self.transformer.dtype)
+        # the transformer goes on from what it is given, so it is given the expression that is felt; the photo fades into it
+        first = self.codec.encode_portrait(speaker.portrait, speaker.felt)[None]
+        first = first.to(self.transformer.device, self.transformer.dtype)
         generator = torch.Generator().manual_seed(_person_seed(take.seed, index))
         yield from generate_latents(
             self.transformer, first, conditioning, latent.frames, self.plan, take.sampling, generator

@@ -6,6 +6,7 @@ Manual", 2002, and EMFACS), given as weights of the rig's shapes at full intensi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avatar.errors import OptionError
@@ -57,6 +58,15 @@ class EmotionMix:
         if total > 1 + 1e-6:
             raise OptionError(f"the strengths in {text!r} add up to {total:g}; together they may be 1 at most")
         return cls(tuple(weights.values()))
+
+
+def shapes_of(weights: Sequence[float]) -> dict[str, float]:
+    """The shape weights of a mix of emotions (one weight per label in `EMOTIONS`)."""
+    shapes: dict[str, float] = {}
+    for emotion, weight in zip(EMOTIONS, weights, strict=True):
+        for name, strength in EXPRESSIONS[emotion].items():
+            shapes[name] = shapes.get(name, 0.0) + weight * strength
+    return shapes
 
 
 def _strength(part: str, text: str) -> float:

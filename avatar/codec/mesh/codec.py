@@ -6,7 +6,7 @@ A pipeline component like a VAE, but what it decodes to is a *geometry video* (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from avatar.types import BBox, Face, HeadPose, Portrait, Stride
 
 _TOKEN_GRID = (2, 2)  # quadrants of the latent: brows and pose, eyes / mid-face, mouth
 _WIDEST_START = 1.6  # lip gap, canonical units; vowels reach about 1.5
-_SETTLE_FRAMES = 15  # over which what the code cannot say of the photo's own expression fades out
+_SETTLE_FRAMES = 20  # over which the photo's own expression gives way to the one that is felt
 
 
 class MeshCodec(ModelMixin, ConfigMixin):
@@ -69,15 +69,29 @@ class MeshCodec(ModelMixin, ConfigMixin):
             )
         return self.latent.encode(clip_geometry(landmarks, found).motion)
 
-    def encode_portrait(self, portrait: Portrait) -> torch.Tensor:
+    def encode_portrait(self, portrait: Portrait, felt: np.ndarray | None = None) -> torch.Tensor:
         """The latent frame [16, 1, 4, 4] a video of the portrait starts from: its own opening of the mouth.
 
         A scream is wider than anything speech does, and would keep the transformer from closing it; what goes beyond
         `_WIDEST_START` is left to `decode_motion`, which shows it in the first frame and lets it fade.
+
+        Args:
+            portrait: who.
+            felt: (P,) weights of the rig's named shapes that the person wears from the start; None for none.
         """
         own = portrait_geometry(portrait.face).own_expression
         widest = float(lip_gap(own).max())
-        return self.latent.encode(_still(own * min(1.0, _WIDEST_START / max(widest, 1e-6))))
+        start = own * min(1.0, _WIDEST_START / max(widest, 1e-6))
+        if felt is not None:
+            rig = default_rig()
+            start = start + rig.displacement(np.pad(felt, (0, len(rig) - len(felt)))[None])[0]
+        return self.latent.encode(_still(start))
+
+    @staticmethod
+    def felt_weights(shapes: Mapping[str, float]) -> np.ndarray:
+        """Shape weights by name to (P,) float32 in the order of the rig's named shapes."""
+        rig = default_rig()
+        return rig.weights(1, **shapes)[0, : rig.num_named].clip(0, 1)
 
     def expression_of(self, face: Face) -> np.ndarray:
         """Weights (P,) float32 of the rig's named shapes that make the mean face look as this face does."""
@@ -93,14 +107,21 @@ class MeshCodec(ModelMixin, ConfigMixin):
         return mask
 
     def decode_motion(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[MeshMotion]:
-        """Blocks of latents [16, f, 4, 4] to blocks of motion that begins exactly at the portrait's own expression."""
+        """Blocks of latents [16, f, 4, 4] to blocks of motion that begins exactly at the portrait's own expression.
+
+        What the first latent frame shows beside that expression comes in, and what it leaves out fades, over the first
+        `_SETTLE_FRAMES`.
+        """
         own = portrait_geometry(portrait.face).own_expression
-        unsaid = own - self.latent.decode(self.encode_portrait(portrait)).expression[0]
+        unsaid: np.ndarray | None = None
         done = 0
         for motion in self.latent.decode_blocks(latent_blocks):
-            left = np.clip(1 - np.arange(done, done + len(motion)) / _SETTLE_FRAMES, 0, 1).astype(np.float32)
+            if unsaid is None:
+                unsaid = (own - motion.expression[0]).astype(np.float32)
+            left = np.clip(np.arange(done, done + len(motion)) / _SETTLE_FRAMES, 0, 1)
             done += len(motion)
-            expression = motion.expression + left[:, None, None] * unsaid.astype(np.float32)
+            share = (0.5 + 0.5 * np.cos(np.pi * left)).astype(np.float32)
+            expression = motion.expression + share[:, None, None] * unsaid
             yield MeshMotion(expression, motion.rotation, motion.translation, motion.gaze)
 
     def decode(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[np.ndarray]:

@@ -62,7 +62,8 @@ class Rig:
 
         Args:
             num_frames: T.
-            named: shape name to a number or (T,). A name whose `_l` and `_r` exist sets both.
+            named: shape name to a number or (T,). A name whose `_l` and `_r` exist means both; where a
+                side is named too, the two add up.
 
         Raises:
             OptionError: there is no such shape.
@@ -71,7 +72,7 @@ class Rig:
         for name, value in named.items():
             columns = (f"{name}_l", f"{name}_r") if f"{name}_l" in self._index else (name,)
             for column in columns:
-                weights[:, self.index(column)] = value
+                weights[:, self.index(column)] += value
         return weights
 
     def displacement(self, weights: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from avatar.codec.mesh.rig import Rig
 from avatar.data.synthetic.articulation import SpeakingStyle, aperture, articulate
 from avatar.data.synthetic.phones import CHANNELS
 from avatar.data.synthetic.synthesise import Utterance
-from avatar.emotion.labels import EMOTIONS, EXPRESSIONS
+from avatar.emotion.labels import EMOTIONS, EXPRESSIONS, shapes_of
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
 # How each articulatory channel moves the rig, at channel value 1. Sealing also needs `mouth_close`, see below.
@@ -143,9 +143,7 @@ def _seal(weights: np.ndarray, closure: np.ndarray, rig: Rig) -> None:
 
 def expression_weights(performance: Performance, rig: Rig) -> np.ndarray:
     """The facial expression (P,) of a performance, before it waxes and wanes."""
-    total = rig.weights(1, **performance.expression)[0]
-    for name, weight in zip(EMOTIONS, performance.emotion, strict=True):
-        total += weight * rig.weights(1, **EXPRESSIONS[name])[0]
+    total = rig.weights(1, **performance.expression)[0] + rig.weights(1, **shapes_of(performance.emotion))[0]
     return np.clip(total, rig.lower, rig.upper)
 
 
