@@ -20,9 +20,9 @@ _BLINK_COURSE = np.array([0.45, 1.0, 1.0, 0.75, 0.4, 0.15])  # closing is faster
 _GLANCE_INTERVAL_S = (0.7, 3.0)
 _GLANCE_SPREAD = np.array([0.11, 0.05])  # canonical units; the eyes mostly rest on the viewer
 _SWAY = (  # amplitude (rad or units) and period (s) of rotation x, y, z and translation x, y
-    (0.022, (2.3, 5.1, 9.7)),
-    (0.034, (3.1, 6.3, 12.9)),
-    (0.018, (4.1, 7.9, 15.1)),
+    (0.032, (2.3, 5.1, 9.7)),
+    (0.050, (3.1, 6.3, 12.9)),
+    (0.026, (4.1, 7.9, 15.1)),
     (0.10, (5.3, 11.3, 17.9)),
     (0.05, (4.7, 9.1, 14.3)),
 )
