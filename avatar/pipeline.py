@@ -10,7 +10,7 @@ Frames are made as they are asked for, in memory that does not grow with the len
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -63,7 +63,6 @@ class _Speaker:
     stage: Stage
     identity: torch.Tensor
     emotion: EmotionReference
-    felt: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -234,11 +233,9 @@ class AvatarPipeline(DiffusionPipeline):
         self, portrait: Portrait, speech: Waveform, feeling: EmotionReference, size_px: int | None
     ) -> _Speaker:
         stage, identity = self.codec.stage(portrait, size_px), self.identity_encoder.encode(portrait)
-        felt = feeling.expression
-        if feeling.labels is not None:
-            felt = self.codec.felt_weights(shapes_of(feeling.labels.weights))
-        assert felt is not None
-        return _Speaker(portrait, speech, stage, identity, feeling, felt)
+        if feeling.labels is not None:  # the expression that the labels stand for
+            feeling = replace(feeling, expression=self.codec.felt_weights(shapes_of(feeling.labels.weights)))
+        return _Speaker(portrait, speech, stage, identity, feeling)
 
     def _felt_in(self, picture: Path) -> np.ndarray:
         """The expression in a reference picture, as weights of the rig's named shapes."""
@@ -280,10 +277,7 @@ class AvatarPipeline(DiffusionPipeline):
         latent = LatentShape.from_video(take.shape, self.codec.stride, self.codec.channels)
         source = AudioTokenSource(self.speech_encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
         with torch.no_grad():  # not around the generator: one that is left unfinished would end in an error at exit
-            labels, _ = speaker.emotion.as_tensors(self.transformer.device)
-            emotion = self.emotion_encoder(
-                labels, torch.from_numpy(speaker.felt).to(self.transformer.device)[None, None]
-            )
+            emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
 
         def conditioning(start: int, stop: int) -> Conditioning:
             return Conditioning(
@@ -294,7 +288,7 @@ class AvatarPipeline(DiffusionPipeline):
             )
 
         # the transformer goes on from what it is given, so it is given the expression that is felt; the photo fades into it
-        first = self.codec.encode_portrait(speaker.portrait, speaker.felt)[None]
+        first = self.codec.encode_portrait(speaker.portrait, speaker.emotion.expression)[None]
         first = first.to(self.transformer.device, self.transformer.dtype)
         generator = torch.Generator().manual_seed(_person_seed(take.seed, index))
         yield from generate_latents(
