@@ -22,13 +22,22 @@ import re
 
 # Debian's names of the packages with the libraries that opencv's and mediapipe's wheels leave to the system
 _LIBRARY_PACKAGES = {
-    "libGL.so.1": "libgl1",
-    "libEGL.so.1": "libegl1",
-    "libGLESv2.so.2": "libgles2",
-    "libgthread-2.0.so.0": "libglib2.0-0",
-    "libglib-2.0.so.0": "libglib2.0-0",
-    "libportaudio.so.2": "libportaudio2",
+    "libGL.so": "libgl1",
+    "libEGL.so": "libegl1",
+    "libGLESv2.so": "libgles2",
+    "libgthread": "libglib2.0-0",
+    "libglib": "libglib2.0-0",
+    "libportaudio": "libportaudio2",
+    "libxcb": "libxcb1",
+    "libSM.so": "libsm6",
+    "libXext": "libxext6",
+    "libXrender": "libxrender1",
 }
+
+
+def system_package(words: str) -> str | None:
+    """Debian's package with the library that an error's words name; None where none is known."""
+    return next((package for library, package in _LIBRARY_PACKAGES.items() if library in words), None)
 
 
 class AvatarError(Exception):
@@ -85,7 +94,7 @@ class MissingDependencyError(AvatarError):
         """What to install, from what a failed import said."""
         library = re.search(r"(\S+?\.so[.\d]*): cannot open shared object file", str(err))
         if library:
-            package = _LIBRARY_PACKAGES.get(library[1])
+            package = system_package(library[1])
             hint = f"on Debian or Ubuntu: apt-get install {package}" if package else "install the package that has it"
             return cls(f"the system library {library[1]} is missing; {hint}")
         if isinstance(err, ModuleNotFoundError):

@@ -9,23 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from avatar.errors import MissingDependencyError
+from avatar.errors import MissingDependencyError, system_package
 
 # glog and absl lines ("W0000 00:00:1732… file.cc:186] …"), TensorFlow Lite's "INFO: Created …", absl's own preamble.
 _CHATTER = re.compile(
     rb"[IWE]\d{4} [\d:. ]+|WARNING: All log messages before absl::|INFO: |.*inference_feedback_manager"
 )
-
-_SYSTEM_PACKAGES = {
-    "libGL.so": "libgl1",
-    "libEGL.so": "libegl1",
-    "libgthread": "libglib2.0-0",
-    "libglib": "libglib2.0-0",
-    "libxcb": "libxcb1",
-    "libSM.so": "libsm6",
-    "libXext": "libxext6",
-    "libXrender": "libxrender1",
-}
 
 
 def missing_library(err: ImportError | OSError, package: str, install: str) -> MissingDependencyError:
@@ -36,12 +25,12 @@ def missing_library(err: ImportError | OSError, package: str, install: str) -> M
         package: what was imported, as the user knows it.
         install: the command that installs it.
     """
-    for library, system_package in _SYSTEM_PACKAGES.items():
-        if library in str(err):
-            return MissingDependencyError(
-                f"{package} needs a system library that this machine lacks ({err}); install it, for example: "
-                f"apt-get install {system_package}"
-            )
+    absent = system_package(str(err))
+    if absent is not None:
+        return MissingDependencyError(
+            f"{package} needs a system library that this machine lacks ({err}); install it, for example: "
+            f"apt-get install {absent}"
+        )
     return MissingDependencyError(f"{package} cannot be loaded ({err}); install it: {install}")
 
 
