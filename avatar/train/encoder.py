@@ -23,6 +23,7 @@ from avatar.data.synthetic.corpus import SpeechShard, load_speech
 from avatar.data.synthetic.phones import CHANNELS, PHONE_NAMES
 from avatar.data.synthetic.synthesise import Utterance
 from avatar.train.checkpoint import Stateful, log_line, resume_checkpoint, save_checkpoint
+from avatar.train.prefetch import batches
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
@@ -34,7 +35,7 @@ class EncoderRecipe:
     """Everything that decides the result besides the corpus."""
 
     seed: int = 0
-    steps: int = 4000
+    steps: int = 8000
     batch_size: int = 8
     crop_s: float = 4.0
     learning_rate: float = 1e-3
@@ -192,8 +193,8 @@ def train_encoder(
     parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started = time.time()
-    for step in range(first, recipe.steps):
-        samples, phones, curves = (x.to(device) for x in crops.batch(step))
+    for step, batch in batches(crops.batch, first, recipe.steps):
+        samples, phones, curves = (x.to(device) for x in batch)
         with torch.autocast(device, dtype=torch.bfloat16):
             logits, predicted = model(samples)
         loss = _loss(logits.float(), predicted.float(), phones, curves, recipe)
@@ -218,7 +219,8 @@ def _loss(logits: Tensor, predicted: Tensor, phones: Tensor, curves: Tensor, rec
         logits.flatten(0, 1), phones.flatten(), label_smoothing=recipe.label_smoothing
     )
     weight = torch.ones(curves.shape[-1], device=curves.device)
-    weight[-1] = 2.0  # the aperture is what a viewer sees first
+    weight[-1] = 2.0  # the aperture is what a viewer sees first, and lips that fail to meet
+    weight[CHANNELS.index("close")] = 2.0
     return cross_entropy + recipe.curve_weight * ((predicted - curves) ** 2 * weight).mean()
 
 

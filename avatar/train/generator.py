@@ -29,6 +29,7 @@ from avatar.identity.features import FEATURE_DIM, NUM_APPEARANCE_TOKENS, NUM_FEA
 from avatar.identity.tokens import IdentityEncoder
 from avatar.train.checkpoint import Stateful, log_line, resume_checkpoint, save_checkpoint
 from avatar.train.motion_cache import MotionItem
+from avatar.train.prefetch import batches
 from avatar.train.schedule import learning_rate_factor
 from avatar.types import Conditioning
 
@@ -267,9 +268,9 @@ def train_generator(
     parts: dict[str, Stateful] = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started, losses = time.time(), []
-    for step in range(first, recipe.steps):
+    for step, batch in batches(crops.batch, first, recipe.steps):
         with torch.autocast(device, dtype=torch.bfloat16):
-            loss = generator_loss(model, crops.batch(step).to(device), lips, recipe, seed=step)
+            loss = generator_loss(model, batch.to(device), lips, recipe, seed=step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

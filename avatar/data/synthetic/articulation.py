@@ -18,7 +18,7 @@ from avatar.data.synthetic.synthesise import Utterance
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
 _WORK_RATE_HZ = 100
-_LIP_LEAD_S = 0.02  # on real footage the lips are about half a video frame ahead of the sound
+_LIP_LEAD_S = 0.03  # on real footage the lips are a little under one video frame ahead of the sound
 _DECAY_PER_S = np.array([17.0, 19.0, 12.0, 9.0, 9.0, 30.0, 26.0])  # per channel; rounding reaches furthest
 _SMOOTHING_S = np.array([0.028, 0.018, 0.030, 0.028, 0.028, 0.006, 0.012])  # the jaw is the heavy one
 _SEAL_RAMP_S = 0.045
@@ -122,8 +122,8 @@ def _scale_vowels(
     rms = np.sqrt((power[b] - power[a]) / np.maximum(1, b - a))
     vowels = _IS_VOWEL[phones]
     if vowels.any():
-        loud = (rms / (np.median(rms[vowels]) + 1e-6)).clip(0.05, 4) ** 0.35
-        long = ((ends - starts) / 0.09).clip(0.2, 4) ** 0.3
+        loud = (rms / (np.median(rms[vowels]) + 1e-6)).clip(0.05, 4) ** 0.5
+        long = ((ends - starts) / 0.09).clip(0.2, 4) ** 0.15
         gain = np.where(vowels, (loud * long).clip(0.5, 1.35), 1.0) * style.effort
         targets[:, _JAW] *= gain * style.jaw_share
         targets[:, _OPEN] *= gain * (2 - style.jaw_share)

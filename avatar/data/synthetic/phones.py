@@ -2,8 +2,10 @@
 
 A phone's target says what the lips and jaw want to do while it is spoken; `articulation.py` lets neighbouring
 phones compete for the mouth with them. Values follow the usual visual phonetics: bilabials close, labiodentals
-tuck the lower lip, rounded vowels pucker, open vowels drop the jaw (M. M. Cohen and D. W. Massaro, "Modeling
-coarticulation in synthetic visual speech", 1993; P. Ladefoged and K. Johnson, "A Course in Phonetics").
+tuck the lower lip, open vowels drop the jaw (M. M. Cohen and D. W. Massaro, "Modeling coarticulation in synthetic
+visual speech", 1993; P. Ladefoged and K. Johnson, "A Course in Phonetics"). Rounded vowels leave a slit of a few
+millimetres whatever their height, spread ones show the teeth (order of the openings: V. Fromkin, "Lip positions in
+American English vowels", Language and Speech 7, 1964; C. Abry and L.-J. Boe, "Laws for lips", Speech Communication 5, 1986).
 """
 
 from __future__ import annotations
@@ -64,48 +66,48 @@ def _labiodental(name: str) -> Phone:
 
 PHONES: tuple[Phone, ...] = (
     Phone("sil", (0.0,) * 7, (0.35, 0.35, 0.2, 0.2, 0.2, 0.1, 0.3)),
-    _vowel("i", 0.12, 0.25, spread=0.60),
-    _vowel("ɪ", 0.20, 0.28, spread=0.35),
-    _vowel("e", 0.28, 0.30, spread=0.40),
-    _vowel("ɛ", 0.40, 0.34, spread=0.25),
-    _vowel("æ", 0.55, 0.38, spread=0.30),
-    _vowel("a", 0.62, 0.40, spread=0.10),
-    _vowel("ɑ", 0.64, 0.38),
-    _vowel("ʌ", 0.44, 0.32, spread=0.05),
-    _vowel("ɔ", 0.46, 0.25, pucker=0.15, funnel=0.45),
-    _vowel("o", 0.30, 0.18, pucker=0.45, funnel=0.40),
-    _vowel("ʊ", 0.20, 0.18, pucker=0.40, funnel=0.25),
-    _vowel("u", 0.12, 0.12, pucker=0.75, funnel=0.20),
-    _vowel("y", 0.10, 0.14, pucker=0.65, funnel=0.25),
-    _vowel("ø", 0.28, 0.20, pucker=0.40, funnel=0.40),
-    _vowel("ə", 0.26, 0.24, spread=0.05),
-    _vowel("ɜ", 0.26, 0.24, pucker=0.12, funnel=0.25),
+    _vowel("i", 0.20, 0.45, spread=0.60),
+    _vowel("ɪ", 0.26, 0.42, spread=0.40),
+    _vowel("e", 0.38, 0.48, spread=0.45),
+    _vowel("ɛ", 0.50, 0.48, spread=0.30),
+    _vowel("æ", 0.68, 0.50, spread=0.35),
+    _vowel("a", 0.70, 0.47, spread=0.15),
+    _vowel("ɑ", 0.60, 0.34),
+    _vowel("ʌ", 0.36, 0.26, spread=0.05),
+    _vowel("ɔ", 0.28, 0.09, pucker=0.36, funnel=0.30),
+    _vowel("o", 0.10, 0.03, pucker=0.62, funnel=0.18),
+    _vowel("ʊ", 0.08, 0.05, pucker=0.50, funnel=0.08),
+    _vowel("u", 0.05, 0.06, pucker=0.75),
+    _vowel("y", 0.06, 0.08, pucker=0.70, funnel=0.10),
+    _vowel("ø", 0.16, 0.08, pucker=0.50, funnel=0.25),
+    _vowel("ə", 0.22, 0.20, spread=0.05),
+    _vowel("ɜ", 0.16, 0.14, pucker=0.18, funnel=0.20),
     _bilabial("p"),
     _bilabial("b"),
     _bilabial("m"),
     _labiodental("f"),
     _labiodental("v"),
-    _consonant("θ", 0.16, 0.26),
-    _consonant("ð", 0.16, 0.26),
-    _consonant("t", 0.12, 0.22),
-    _consonant("d", 0.13, 0.22),
-    _consonant("n", 0.14, 0.22),
+    _consonant("θ", 0.12, 0.22),
+    _consonant("ð", 0.12, 0.22),
+    _consonant("t", 0.09, 0.17),
+    _consonant("d", 0.09, 0.18),
+    _consonant("n", 0.10, 0.19),
     _consonant("s", 0.04, 0.28, (0.25, 0.0, 0.0), hold=1.0),
     _consonant("z", 0.05, 0.28, (0.25, 0.0, 0.0), hold=1.0),
-    _consonant("ʃ", 0.07, 0.28, (0.0, 0.25, 0.55), hold=1.0, round_hold=0.9),
-    _consonant("ʒ", 0.07, 0.28, (0.0, 0.25, 0.55), hold=1.0, round_hold=0.9),
-    _consonant("tʃ", 0.07, 0.26, (0.0, 0.25, 0.50), hold=1.0, round_hold=0.9),
-    _consonant("dʒ", 0.07, 0.26, (0.0, 0.25, 0.50), hold=1.0, round_hold=0.9),
+    _consonant("ʃ", 0.10, 0.28, (0.0, 0.20, 0.35), hold=1.0, round_hold=0.9),
+    _consonant("ʒ", 0.10, 0.28, (0.0, 0.20, 0.35), hold=1.0, round_hold=0.9),
+    _consonant("tʃ", 0.10, 0.28, (0.0, 0.20, 0.35), hold=1.0, round_hold=0.9),
+    _consonant("dʒ", 0.14, 0.32, (0.0, 0.20, 0.35), hold=1.0, round_hold=0.9),
     _consonant("k", 0.20, 0.22, hold=0.4),
     _consonant("ɡ", 0.20, 0.22, hold=0.4),
     _consonant("ŋ", 0.20, 0.22, hold=0.4),
-    _consonant("h", 0.28, 0.25, hold=0.15, round_hold=0.05),
+    _consonant("h", 0.40, 0.40, hold=0.15, round_hold=0.05),
     _consonant("x", 0.24, 0.24, hold=0.35, round_hold=0.05),
-    _consonant("l", 0.22, 0.26),
-    _consonant("ɹ", 0.14, 0.20, (0.0, 0.30, 0.35), round_hold=0.6),
+    _consonant("l", 0.15, 0.18),
+    _consonant("ɹ", 0.08, 0.12, (0.0, 0.34, 0.28), round_hold=0.6),
     _consonant("r", 0.17, 0.22),
-    _consonant("w", 0.10, 0.06, (0.0, 0.85, 0.20), hold=1.2, round_hold=1.6),
-    _consonant("j", 0.10, 0.24, (0.45, 0.0, 0.0), hold=0.8),
+    _consonant("w", 0.02, 0.03, (0.0, 0.90, 0.0), hold=1.2, round_hold=1.6),
+    _consonant("j", 0.18, 0.38, (0.45, 0.0, 0.0), hold=0.8),
 )
 PHONE_NAMES: tuple[str, ...] = tuple(phone.name for phone in PHONES)
 PHONE_INDEX: dict[str, int] = {name: index for index, name in enumerate(PHONE_NAMES)}
