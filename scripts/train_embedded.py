@@ -1,9 +1,11 @@
-"""Remakes the embedded weights from the synthetic corpus; every stage resumes where it stopped.
+"""Remakes the embedded weights, data and all; every stage resumes where it stopped.
 
     python scripts/train_embedded.py all CORPUS_DIR RUN_DIR [--weights avatar/weights/embedded]
 
-Stages, each also by name: `encoder` trains the speech encoder, `cache` makes the generator's training data with it,
-`generator` trains the motion generator, `assemble` writes the pipeline with half-precision weights.
+Stages, each also by name: `corpus` synthesises the speech (needs Debian's speech synthesisers, see
+scripts/make_embedded_corpus.py; voices that are there are kept), `encoder` trains the speech encoder, `cache` makes the
+generator's training data with it, `generator` trains the motion generator, `assemble` writes the pipeline with
+half-precision weights.
 Measured on 2 cores (AMD EPYC) with nothing else running: see avatar/weights/embedded/README.md.
 """
 
@@ -20,12 +22,13 @@ from typing import TypeVar
 import torch
 from transformers import Wav2Vec2Model
 
+from avatar.data.synthetic.corpus import make_speech
 from avatar.pipeline import AvatarPipeline, assemble_pipeline
 from avatar.train.encoder import EncoderRecipe, train_encoder
 from avatar.train.generator import GeneratorRecipe, train_generator
 from avatar.train.motion_cache import load_items, prepare
 
-STAGES = ("encoder", "cache", "generator", "assemble")
+STAGES = ("corpus", "encoder", "cache", "generator", "assemble")
 TRAIN_SHARDS, HELD_OUT_SHARDS = 40, 2
 Recipe = TypeVar("Recipe", EncoderRecipe, GeneratorRecipe)
 
@@ -33,7 +36,7 @@ Recipe = TypeVar("Recipe", EncoderRecipe, GeneratorRecipe)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=(*STAGES, "all"))
-    parser.add_argument("corpus", type=Path, help="made by scripts/make_embedded_corpus.py")
+    parser.add_argument("corpus", type=Path, help="where the synthetic speech is, or will be; about 1 GB")
     parser.add_argument("run", type=Path, help="checkpoints, logs and the cache; about 1 GB")
     parser.add_argument("--weights", type=Path, default=Path("avatar/weights/embedded"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -50,6 +53,14 @@ def main() -> int:
     for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
         globals()[f"run_{stage}"](arguments)
     return 0
+
+
+def run_corpus(arguments: argparse.Namespace) -> None:
+    def progress(voice: str, done: float) -> None:
+        if done >= 1:
+            _log({voice: done})
+
+    make_speech(arguments.corpus, seed=0, progress=progress)
 
 
 def run_encoder(arguments: argparse.Namespace) -> None:

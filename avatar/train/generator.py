@@ -127,7 +127,7 @@ class MotionCrops:
         frames = recipe.latent_frames
         is_start = rng.random() < 0.35  # the first chunk: one picture, then groups; later chunks: groups only
         length = 1 + GROUP_FRAMES * (frames - 1 if is_start else frames)
-        begin = 0 if is_start and rng.random() < 0.5 else int(rng.integers(0, len(item.weights) - length + 1))
+        begin = 0 if is_start and rng.random() < 0.8 else int(rng.integers(0, len(item.weights) - length + 1))
         part = slice(begin, begin + length)
         still = np.zeros((length, 3), np.float32)
         latents = self._latent.encode_rig(

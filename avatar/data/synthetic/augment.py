@@ -63,7 +63,9 @@ def _equaliser(frequencies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         gain = gain / (1 + (frequencies / rng.uniform(3000, 7800)) ** 12)
     if rng.random() < 0.4:
         gain = gain * (1 - 1 / (1 + (frequencies / rng.uniform(40, 320)) ** 6))
-    if rng.random() < 0.35:  # a band that is missing: no single cue may be relied on (D. S. Park et al., "SpecAugment", 2019)
+    if (
+        rng.random() < 0.35
+    ):  # a band that is missing: no single cue may be relied on (D. S. Park et al., "SpecAugment", 2019)
         low = rng.uniform(0, 0.9) * mel[-1]
         gain = np.where((mel > low) & (mel < low + rng.uniform(0.03, 0.14) * mel[-1]), 0.03 * gain, gain)
     return gain
@@ -117,5 +119,6 @@ def _with_drop_outs(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray
     out = samples.copy()
     for _ in range(rng.integers(1, 5)):
         start = int(rng.integers(0, len(out)))
-        out[start : start + int(rng.uniform(0.02, 0.1) * MODEL_SAMPLE_RATE_HZ)] *= rng.uniform(0, 0.1)
+        length = min(int(rng.uniform(0.02, 0.1) * MODEL_SAMPLE_RATE_HZ), len(out) // 10)
+        out[start : start + length] *= rng.uniform(0, 0.1)
     return out

@@ -41,6 +41,11 @@ _EFFORT = {
 }
 _POSTURE = {"sad": (0.07, 0.03), "angry": (0.04, 0.0), "surprised": (-0.04, 0.0), "fearful": (-0.03, 0.02),
             "disgusted": (-0.02, 0.03), "contempt": (-0.04, 0.05)}  # fmt: skip
+_SETS_IN_SHARE = 0.6  # of the performances whose feeling is not yet on the face in the first frame
+_ONSET_FRAMES = (
+    8.0,
+    20.0,
+)  # about half a second (K. L. Schmidt et al., "Signal characteristics of spontaneous smiles", 2003)
 _MOUTH_PREFIXES = ("mouth_frown", "mouth_press", "mouth_stretch", "mouth_shrug", "mouth_dimple")
 _PARTING_PREFIXES = ("mouth_upper_up", "mouth_lower_down")
 
@@ -192,9 +197,15 @@ def _show_feeling(
     rng: np.random.Generator,
     rig: Rig,
 ) -> None:
-    """Adds the expression, waxing and waning slowly; shapes that would fight an opening mouth give way to it."""
-    swell = 1 + 0.2 * _slow_noise(len(weights), 40.0, rng)
-    shown = expression * swell[:, None].clip(0.5, 1.5)
+    """Adds the expression, waxing and waning slowly; shapes that would fight an opening mouth give way to it.
+
+    Often it sets in only after the first frame, as it must on a portrait that shows another one.
+    """
+    swell = (1 + 0.2 * _slow_noise(len(weights), 40.0, rng)).clip(0.5, 1.5)
+    if rng.random() < _SETS_IN_SHARE:
+        risen = (np.arange(len(swell)) / rng.uniform(*_ONSET_FRAMES)).clip(0, 1)
+        swell *= risen * risen * (3 - 2 * risen)
+    shown = expression * swell[:, None]
     yielding = np.array([name.startswith(_MOUTH_PREFIXES) for name in rig.names])
     shown[:, yielding] *= (1 - 0.5 * opening.clip(0, 1))[:, None]
     weights += shown
