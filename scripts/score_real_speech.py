@@ -2,23 +2,27 @@
 
 For each talking clip of a folder with a manifest.csv (columns path, kind, language, sync_tier): the frame with the most
 closed mouth of the first second becomes the portrait, the clip's sound drives it, the finished mp4 is tracked again,
-and the lips are compared with the clip's own. Writes a CSV, and prints a table per clip, one per language, and the
-means. A clip that was scored before is not made again, so a stopped run goes on where it was.
+and the lips are compared with the clip's own. Writes a CSV and a picture, and prints a table per clip, one per language,
+and the means. A video that is there is not made again, so a stopped run goes on where it was.
 
-    python scripts/score_real_speech.py CLIPS_DIR OUT_DIR [--tier A] [--ceiling]
+    python scripts/score_real_speech.py CLIPS_DIR CEILING_DIR --ceiling
+    python scripts/score_real_speech.py CLIPS_DIR OUT_DIR --tracks CEILING_DIR --beside CEILING_DIR
+
+Columns: `opening` is the correlation of lip opening at the best lag within ±3 frames, `above` the share of clips (of one
+clip: 1 or 0) on which it beats `best envelope`; `rank` the share of shifts of 1 s or more at which it is lower than in place;
+`closures` the share of the person's lip closures at which the generated mouth closes or clearly dips, beside the same by chance.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import logging
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +31,10 @@ import numpy as np
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.track import clip_geometry
 from avatar.errors import AvatarError, FaceError, InputError, NoFaceError
-from avatar.evaluate.lip_sync import FaceTrack, LipSyncScore, score_lip_sync
+from avatar.evaluate.face_track import FaceTrack
+from avatar.evaluate.lip_sync import score_lip_sync
+from avatar.evaluate.plots import plot_scores
+from avatar.evaluate.tables import markdown_table, mean_of, number
 from avatar.face_mesh import fit_head, head_pose
 from avatar.identity.choose import choose_face, load_portrait
 from avatar.identity.crop import landmark_box
@@ -41,10 +48,15 @@ LOG = logging.getLogger("score_real_speech")
 
 SHOWN = (
     ("opening", "opening.best"),
+    ("best envelope", "best_envelope"),
+    ("above", "above_envelope"),
     ("lag", "opening.lag_frames"),
     ("opening lag 0", "opening.at_zero"),
     ("sound RMS", "sound_rms.best"),
     ("300–1000 Hz", "sound_band.best"),
+    ("rank", "shift_rank"),
+    ("closures", "closures_hit"),
+    ("by chance", "closures_hit_by_chance"),
     ("width", "width.best"),
     ("range ×", "range_ratio"),
     ("jitter", "jitter"),
@@ -53,6 +65,8 @@ SHOWN = (
     ("true pauses", "truth_silence_motion"),
     ("head °", "head_spread_deg"),
     ("true head °", "truth_head_spread_deg"),
+    ("gaze", "gaze_spread"),
+    ("true gaze", "truth_gaze_spread"),
     ("blinks/min", "blinks_per_min"),
     ("true blinks/min", "truth_blinks_per_min"),
 )
@@ -100,12 +114,14 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     remake = _rerender if args.ceiling else _generator(args)
     faces = MediaPipeFaces()
+    tracks: dict[str, tuple[FaceTrack, FaceTrack]] = {}
     rows, failed = [], 0
     clips = list(islice(_read_manifest(args.clips, args.tier, args.language), args.limit))
     for index, clip in enumerate(clips):
         LOG.info("%d/%d %s", index + 1, len(clips), clip.name)
         try:
-            score = _cached_score(clip, faces, remake, args.out)
+            tracks[clip.name] = _remade_and_true(clip, faces, remake, args)
+            score = score_lip_sync(*tracks[clip.name], read_waveform(clip.path)).flat()
         except AvatarError as err:
             LOG.error("  %s: %s", clip.name, err)
             failed += 1
@@ -115,14 +131,19 @@ def main() -> int:
         LOG.error("no clip was scored")
         return 1
     _write_csv(args.out / "scores.csv", rows)
-    _print_tables(rows)
+    plot_scores(rows, tracks, args.out / "scores.png")
+    _print_tables(rows, _beside(args.beside, rows) + SHOWN)
     return 1 if failed else 0
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="folder with manifest.csv")
-    parser.add_argument("out", type=Path, help="folder for tracks, videos, scores.csv")
+    parser.add_argument("out", type=Path, help="folder for videos, scores.csv, scores.png")
+    parser.add_argument(
+        "--tracks", type=Path, help="folder of the real clips' tracks, to share them (default: OUT_DIR)"
+    )
+    parser.add_argument("--beside", type=Path, help="OUT_DIR of another run, whose opening is shown too")
     parser.add_argument("--tier", default="A", help="sync tiers to take, such as A or AB (default: A)")
     parser.add_argument("--language", help="only this language")
     parser.add_argument("--limit", type=int, help="only the first so many clips")
@@ -185,22 +206,25 @@ def _rerender(tracked: TrackedClip, out: Path) -> Path:
     return write_video(out, blocks, fps=DEFAULT_FPS, speech=tracked.clip.path, overwrite=True)
 
 
-def _cached_score(clip: Clip, faces: MediaPipeFaces, remake: Remake, out: Path) -> dict[str, float]:
-    stored = out / f"{clip.name}.json"
-    if stored.is_file():
-        return json.loads(stored.read_text(encoding="utf-8"))
-    tracked = _track_clip(clip, faces, out)
-    video = remake(tracked, out / f"{clip.name}.mp4")
-    landmarks, found = faces.track(read_video(video, DEFAULT_FPS))
-    generated = FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS)
-    truth = FaceTrack.from_landmarks(tracked.landmarks, tracked.found, DEFAULT_FPS)
-    score = _flat(score_lip_sync(generated, truth, read_waveform(clip.path)))
-    stored.write_text(json.dumps(score, indent=1), encoding="utf-8")
-    return score
+def _remade_and_true(
+    clip: Clip, faces: MediaPipeFaces, remake: Remake, args: argparse.Namespace
+) -> tuple[FaceTrack, FaceTrack]:
+    """Makes and tracks whatever of a clip is not there yet."""
+    tracked = _track_clip(clip, faces, args.tracks or args.out)
+    video, stored = args.out / f"{clip.name}.mp4", args.out / f"{clip.name}.remade.npz"
+    if not stored.is_file():
+        if not video.is_file():
+            remake(tracked, video)
+        landmarks, found = faces.track(read_video(video, DEFAULT_FPS))
+        np.savez_compressed(stored, **FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS).curves())
+    with np.load(stored) as curves:
+        generated = FaceTrack(**curves, fps=DEFAULT_FPS)
+    return generated, FaceTrack.from_landmarks(tracked.landmarks, tracked.found, DEFAULT_FPS)
 
 
 def _track_clip(clip: Clip, faces: MediaPipeFaces, out: Path) -> TrackedClip:
-    """Tracks the real clip once, and keeps the track and the portrait beside the results."""
+    """Tracks the real clip once, and keeps the track and the portrait."""
+    out.mkdir(parents=True, exist_ok=True)
     track_file, portrait = out / f"{clip.name}.track.npz", out / f"{clip.name}.portrait.png"
     if track_file.is_file() and portrait.is_file():
         with np.load(track_file) as stored:
@@ -233,15 +257,18 @@ def _most_closed_usable(frames: list[np.ndarray], landmarks: np.ndarray, found: 
     raise refusals[:2][-1]
 
 
-def _flat(score: LipSyncScore) -> dict[str, float]:
-    """Nested fields as `opening.best` and so on."""
-    flat: dict[str, float] = {}
-    for key, value in asdict(score).items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{inner}": number for inner, number in value.items()})
-        else:
-            flat[key] = value
-    return flat
+def _beside(folder: Path | None, rows: list[dict]) -> tuple[tuple[str, str], ...]:
+    """Takes another run's correlation of the opening into the rows; gives the column it makes."""
+    if folder is None:
+        return ()
+    scores = folder / "scores.csv"
+    if not scores.is_file():
+        raise InputError(f"{scores} is missing; --beside takes the OUT_DIR of a finished run")
+    with scores.open(newline="", encoding="utf-8") as file:
+        other = {row["clip"]: float(row["opening.best"]) for row in csv.DictReader(file)}
+    for row in rows:
+        row["beside"] = other.get(row["clip"], math.nan)
+    return ((f"opening, {folder.name}", "beside"),)
 
 
 def _write_csv(path: Path, rows: list[dict]) -> None:
@@ -252,41 +279,21 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
     LOG.info("%s", path)
 
 
-def _print_tables(rows: list[dict]) -> None:
+def _print_tables(rows: list[dict], shown: Sequence[tuple[str, str]]) -> None:
     """One line a clip with the means below, then the means of each language; Markdown."""
-    heads = ["clip", "language"] + [head for head, _ in SHOWN]
-    body = [[row["clip"], row["language"]] + [_number(row[key]) for _, key in SHOWN] for row in rows]
-    body.append(["**mean**", ""] + [_number(_mean(rows, key)) for _, key in SHOWN])
-    _print_table(heads, body)
+    heads, keys = [head for head, _ in shown], [key for _, key in shown]
+    body = [[row["clip"], row["language"]] + [number(row[key]) for key in keys] for row in rows]
+    body.append(["**mean**", ""] + [number(mean_of(rows, key)) for key in keys])
+    print(markdown_table(["clip", "language", *heads], body))
     by_language: dict[str, list[dict]] = defaultdict(list)
     for row in rows:
         by_language[row["language"]].append(row)
-    print()
     lines = [
-        [language, str(len(some))] + [_number(_mean(some, key)) for _, key in SHOWN]
+        [language, str(len(some))] + [number(mean_of(some, key)) for key in keys]
         for language, some in sorted(by_language.items())
     ]
-    _print_table(["language", "clips"] + [head for head, _ in SHOWN], lines)
-
-
-def _print_table(heads: list[str], lines: list[list[str]]) -> None:
-    print("| " + " | ".join(heads) + " |")
-    print("|" + "---|" * len(heads))
-    for line in lines:
-        print("| " + " | ".join(line) + " |")
-
-
-def _mean(rows: list[dict], key: str) -> float:
-    values = [row[key] for row in rows if not math.isnan(row[key])]
-    return sum(values) / len(values) if values else math.nan
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    if isinstance(value, int) or value == 0:
-        return f"{value:g}"
-    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
+    print()
+    print(markdown_table(["language", "clips", *heads], lines))
 
 
 if __name__ == "__main__":

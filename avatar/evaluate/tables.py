@@ -1,0 +1,27 @@
+"""Figures to Markdown tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Head, rule and lines, one below the other."""
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def mean_of(rows: Sequence[Mapping[str, float]], key: str) -> float:
+    """The mean of a column over the rows that have a number there; NaN if none has."""
+    values = [row[key] for row in rows if not math.isnan(row[key])]
+    return sum(values) / len(values) if values else math.nan
+
+
+def number(value: float) -> str:
+    """A figure with the digits that are worth reading; a dash for NaN."""
+    if math.isnan(value):
+        return "–"
+    if isinstance(value, int) or value == 0:
+        return f"{value:g}"
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
