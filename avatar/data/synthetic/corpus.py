@@ -78,22 +78,26 @@ def load_speech(folder: Path, split: str) -> list[SpeechShard]:
     Raises:
         MediaError: a voice's file is missing.
     """
-    shards = []
-    for voice in VOICES:
-        if voice.split != split:
-            continue
-        path = folder / f"{voice.name}.npz"
-        if not path.exists():
-            raise MediaError(f"{path} is missing; make the corpus first with scripts/make_embedded_corpus.py {folder}")
-        with np.load(path) as data:
-            cuts = np.cumsum(data["sample_counts"])[:-1]
-            phone_cuts = np.cumsum(data["phone_counts"])[:-1]
-            parts = zip(
-                np.split(data["samples"], cuts),
-                np.split(data["phones"], phone_cuts),
-                np.split(data["ends_s"], phone_cuts),
-                data["texts"],
-                strict=True,
-            )
-            shards.append(SpeechShard(voice, [Utterance(s, p, e, str(t)) for s, p, e, t in parts]))
-    return shards
+    return [load_voice(folder, voice) for voice in VOICES if voice.split == split]
+
+
+def load_voice(folder: Path, voice: Voice) -> SpeechShard:
+    """Reads one voice.
+
+    Raises:
+        MediaError: its file is missing.
+    """
+    path = folder / f"{voice.name}.npz"
+    if not path.exists():
+        raise MediaError(f"{path} is missing; make the corpus first with scripts/make_embedded_corpus.py {folder}")
+    with np.load(path) as data:
+        cuts = np.cumsum(data["sample_counts"])[:-1]
+        phone_cuts = np.cumsum(data["phone_counts"])[:-1]
+        parts = zip(
+            np.split(data["samples"], cuts),
+            np.split(data["phones"], phone_cuts),
+            np.split(data["ends_s"], phone_cuts),
+            data["texts"],
+            strict=True,
+        )
+        return SpeechShard(voice, [Utterance(s, p, e, str(t)) for s, p, e, t in parts])
