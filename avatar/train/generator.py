@@ -43,7 +43,7 @@ class GeneratorRecipe:
     """Everything that decides the result besides the cache."""
 
     seed: int = 0
-    steps: int = 3000
+    steps: int = 4000
     batch_size: int = 16
     latent_frames: int = 16
     context_frames: int = 4
@@ -57,6 +57,7 @@ class GeneratorRecipe:
     feature_dim: int = 256
     token_dim: int = 192
     lip_weight: float = 0.5
+    closure_weight: float = 4.0
     audio_dropout: float = 0.1
     min_loss_sigma: float = 0.25
 
@@ -225,7 +226,7 @@ def generator_loss(model: Generator, batch: MotionBatch, lips: LipGap, recipe: G
     per_frame = (predicted - latents).square().mean(dim=(1, 3, 4))
     gap, true_gap = lips(predicted), lips(latents)
     # a closed mouth that is not closed is what one notices
-    lip_error = ((gap - true_gap).square() * (1 + 2 * (true_gap < 0.15))).mean(-1)
+    lip_error = ((gap - true_gap).square() * (1 + recipe.closure_weight * (true_gap < 0.15))).mean(-1)
     total = (weight * (per_frame + recipe.lip_weight * lip_error)).sum() / noisy_frame.sum()
     return total
 
