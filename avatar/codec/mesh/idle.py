@@ -7,6 +7,7 @@ so a video can be made in pieces of any length.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ _BLINK_INTERVAL_S = (1.6, 5.5)  # about 17 a minute (A. R. Bentivoglio et al., "
 _DOUBLE_BLINK_SHARE = 0.12
 _BLINK_COURSE = np.array([0.45, 1.0, 1.0, 0.75, 0.4, 0.15])  # closing is faster than opening
 _GLANCE_INTERVAL_S = (0.7, 3.0)
+_GLANCE_MOVE_S = 0.06
 _GLANCE_SPREAD = np.array([0.11, 0.05])  # canonical units; the eyes mostly rest on the viewer
 _SWAY = (  # amplitude (rad or units) and period (s) of rotation x, y, z and translation x, y
     (0.032, (2.3, 5.1, 9.7)),
@@ -27,6 +29,8 @@ _SWAY = (  # amplitude (rad or units) and period (s) of rotation x, y, z and tra
     (0.05, (4.7, 9.1, 14.3)),
 )
 _BREATH_PERIOD_S, _BREATH_RISE = 3.9, 0.045
+_POSTURE_INTERVAL_S, _POSTURE_MOVE_S = (1.1, 4.0), 0.75  # now and then the head moves on and stays there
+_POSTURE_SPREAD = np.array([0.030, 0.062, 0.026])  # rad about x, y, z
 _START_S = 0.6  # a video starts as the photo; movement comes in over this time
 _EVENT_BLOCK_S = 60.0
 
@@ -72,13 +76,22 @@ class IdleMotion:
             columns.append(amplitude * np.sum(waves, axis=0) / np.sqrt(len(waves)))
         breath = np.sin(2 * np.pi * (t / (_BREATH_PERIOD_S * rng.uniform(0.9, 1.15)) + rng.random()))
         translation = np.stack([columns[3], columns[4] + _BREATH_RISE * breath, 0.003 * breath], axis=1)
-        return np.stack(columns[:3], axis=1), translation
+        return np.stack(columns[:3], axis=1) + self._posture(t), translation
+
+    def _posture(self, t: np.ndarray) -> np.ndarray:
+        """Head rotation (T, 3) that moves to another place every few seconds and rests there, back in the middle in between."""
+        rotation = np.zeros((len(t), 3))
+        for block, inside in _blocks(t):
+            rng = np.random.default_rng((self.seed, 3, block))
+            moves = _events(block * _EVENT_BLOCK_S, _POSTURE_INTERVAL_S, rng)
+            targets = rng.normal(size=(len(moves), 3)).clip(-1.8, 1.8) * _POSTURE_SPREAD
+            targets[-1] = 0  # where the next block begins
+            rotation[inside] = _held(t[inside], moves, targets, _POSTURE_MOVE_S)
+        return rotation
 
     def _eyes(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         blink, gaze = np.zeros_like(t), np.zeros((len(t), 2))
-        if not len(t):
-            return blink, gaze
-        for block in range(int(t[0] // _EVENT_BLOCK_S), int(t[-1] // _EVENT_BLOCK_S) + 1):
+        for block, inside in _blocks(t):
             rng = np.random.default_rng((self.seed, 2, block))
             begin = block * _EVENT_BLOCK_S
             for when in _events(begin, _BLINK_INTERVAL_S, rng):
@@ -89,12 +102,24 @@ class IdleMotion:
                     )
             glances = _events(begin, _GLANCE_INTERVAL_S, rng)
             targets = rng.normal(size=(len(glances), 2)) * _GLANCE_SPREAD * (rng.random((len(glances), 1)) < 0.6)
-            inside = (t >= begin) & (t < begin + _EVENT_BLOCK_S)
-            index = np.searchsorted(glances, t[inside], side="right") - 1
-            settled = _smoothstep((t[inside] - np.array([begin, *glances])[index + 1]) / 0.06)[:, None]
-            steps = np.vstack([np.zeros((2, 2)), targets])
-            gaze[inside] = steps[index + 1] + settled * (steps[index + 2] - steps[index + 1])
+            gaze[inside] = _held(t[inside], glances, targets, _GLANCE_MOVE_S)
         return blink, gaze
+
+
+def _blocks(t: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The blocks of events that the times (T,) fall into, each with the (T,) mask of the times inside."""
+    if len(t):
+        for block in range(int(t[0] // _EVENT_BLOCK_S), int(t[-1] // _EVENT_BLOCK_S) + 1):
+            yield block, (t >= block * _EVENT_BLOCK_S) & (t < (block + 1) * _EVENT_BLOCK_S)
+
+
+def _held(t: np.ndarray, events: np.ndarray, targets: np.ndarray, move_s: float) -> np.ndarray:
+    """From 0, at each event on to its target (E, D) within `move_s`, and there until the next: (T, D)."""
+    places = np.vstack([np.zeros_like(targets[:1]), np.zeros_like(targets[:1]), targets])
+    index = np.searchsorted(events, t, side="right")
+    since = t - np.array([-np.inf, *events])[index]
+    settled = _smoothstep(since / move_s)[:, None]
+    return places[index] + settled * (places[index + 1] - places[index])
 
 
 def _events(begin: float, interval_s: tuple[float, float], rng: np.random.Generator) -> np.ndarray:

@@ -67,13 +67,13 @@ def test_people_blink_8_to_30_times_a_minute(seed: int) -> None:
     assert (closure > 0.5).mean() < 0.1
 
 
-def test_the_head_sways_a_little_and_never_far() -> None:
+def test_the_head_moves_about_and_never_far() -> None:
     motion = IdleMotion(4)
     rotation = np.concatenate([motion.frames(a, a + 250).rotation for a in range(0, 5000, 250)])
     degrees = np.degrees(rotation)
     assert (degrees.std(axis=0) > 0.4).all()
-    assert np.abs(degrees).max() < 8
-    assert np.abs(np.diff(degrees, axis=0)).max() < 0.5  # per frame: it sways, it does not jerk
+    assert np.abs(degrees).max() < 13
+    assert np.abs(np.diff(degrees, axis=0)).max() < 1.0  # per frame, 25° a second: it moves, it does not jerk
 
 
 def test_head_motion_scales_the_head_and_nothing_else() -> None:
@@ -99,3 +99,10 @@ def test_eyes_mostly_rest_on_the_viewer() -> None:
     gaze = np.concatenate([IdleMotion(8).frames(a, a + 250).gaze for a in range(0, 5000, 250)])
     assert np.abs(gaze).max() < 0.6
     assert 0.02 < gaze[:, 0].std() < 0.2
+
+
+def test_head_motion_spreads_over_seconds_about_as_much_as_peoples() -> None:
+    """Half to twice the 4.7° (median over 7-second clips, yaw, pitch and roll together) of tracked speakers."""
+    clips = [np.degrees(IdleMotion(seed).frames(0, 190).rotation) for seed in range(24)]
+    spread = np.median([np.sqrt(clip.var(axis=0).sum()) for clip in clips])
+    assert 4.7 / 2 < spread < 2 * 4.7
