@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NUM_EXAMPLES = 4
+_NAME_LETTERS = 22
 
 
 def plot_scores(rows: Sequence[Mapping], tracks: Mapping[str, tuple[FaceTrack, FaceTrack]], path: Path) -> None:
@@ -54,7 +55,9 @@ def _draw_bars(ax: Axes, rows: Sequence[Mapping]) -> None:
     ):
         values = [row[key] for row in rows]
         ax.bar(places + offset, values, 0.27, color=colour, label=f"{name}, mean {np.nanmean(values):.2f}")
-    ax.set_xticks(places, [f"{row['clip']} ({row['language']})" for row in rows], rotation=90, fontsize=6)
+    ax.set_xticks(
+        places, [f"{row['clip'][:_NAME_LETTERS]} ({row['language']})" for row in rows], rotation=90, fontsize=6
+    )
     ax.set_ylabel("r with the true lip opening, best lag ±3")
     ax.axhline(0, color="black", linewidth=0.6)
     ax.legend(fontsize=8)
