@@ -41,6 +41,7 @@ from avatar.identity.choose import load_portrait
 from avatar.identity.tokens import IdentityEncoder
 from avatar.media import check_waveform, mix_speech, read_waveform
 from avatar.presets import resolve_preset
+from avatar.runtime import GraphSpeechEncoder, GraphTransformer, Notify, check_runtime
 from avatar.types import BBox, Conditioning, Face, LatentShape, Portrait, VideoShape, Waveform
 
 DEFAULT_STEPS = 4
@@ -132,23 +133,61 @@ class AvatarPipeline(DiffusionPipeline):
             emotion_encoder=emotion_encoder,
         )
         self.plan = ChunkPlan()
+        self._graphs: tuple[GraphTransformer, GraphSpeechEncoder] | None = None
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "embedded", **kwargs: Any) -> AvatarPipeline:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path = "embedded", *, runtime: str = "torch", **kwargs: Any
+    ) -> AvatarPipeline:
         """Loads a preset by name, or a folder that `save_pretrained` wrote.
 
+        Args:
+            pretrained_model_name_or_path: which.
+            runtime: see `use_runtime`.
+            kwargs: as for `DiffusionPipeline.from_pretrained`.
+
         Raises:
-            OptionError: neither a preset nor such a folder.
+            OptionError: neither a preset nor such a folder, or no such runtime.
+            MissingDependencyError: the runtime's package is not installed.
         """
+        check_runtime(runtime)
         if str(pretrained_model_name_or_path) == "debug":
-            return debug_pipeline()
+            return debug_pipeline().use_runtime(runtime)
         kwargs.setdefault("dtype", torch.float32)
         pipeline = super().from_pretrained(resolve_preset(pretrained_model_name_or_path), **kwargs)
         for component in pipeline.components.values():
             if isinstance(component, torch.nn.Module):
                 component.eval()
         pipeline.codec.warm_up()  # so that the first frame is not what waits for it
-        return pipeline
+        return pipeline.use_runtime(runtime)
+
+    def use_runtime(
+        self, name: str, cache_dir: str | Path | None = None, notify: Notify | None = None
+    ) -> AvatarPipeline:
+        """Chooses what computes the transformer and the speech encoder.
+
+        Args:
+            name: `"torch"`, or `"openvino"`: compiled graphs of the weights as they are now, for the processor, in about half
+                the time (`avatar.runtime`). Weights that are changed later need another call.
+            cache_dir: where compiled graphs are kept; None for the platform's cache folder.
+            notify: told in a sentence what takes long, the first time.
+
+        Returns:
+            The pipeline itself.
+
+        Raises:
+            OptionError: no such runtime, or one that this pipeline's networks cannot use.
+            MissingDependencyError: the runtime's package is not installed.
+        """
+        check_runtime(name)
+        self._graphs = None
+        if name == "openvino":
+            folder = None if cache_dir is None else Path(cache_dir)
+            self._graphs = (
+                GraphTransformer(self.transformer, folder, notify),
+                GraphSpeechEncoder(self.speech_encoder, folder, notify),
+            )
+        return self
 
     @torch.no_grad()
     def __call__(
@@ -275,7 +314,8 @@ class AvatarPipeline(DiffusionPipeline):
         """One person's latents, [1, C, f, H, W] a block."""
         speaker = take.cast[index]
         latent = LatentShape.from_video(take.shape, self.codec.stride, self.codec.channels)
-        source = AudioTokenSource(self.speech_encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
+        transformer, encoder = self._graphs or (self.transformer, self.speech_encoder)
+        source = AudioTokenSource(encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
         with torch.no_grad():  # not around the generator: one that is left unfinished would end in an error at exit
             emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
 
@@ -292,7 +332,7 @@ class AvatarPipeline(DiffusionPipeline):
         first = first.to(self.transformer.device, self.transformer.dtype)
         generator = torch.Generator().manual_seed(_person_seed(take.seed, index))
         yield from generate_latents(
-            self.transformer, first, conditioning, latent.frames, self.plan, take.sampling, generator
+            transformer, first, conditioning, latent.frames, self.plan, take.sampling, generator
         )
 
 

@@ -21,8 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{part: FOUNDATION | STAGES for part in BESIDE_PIPELINE},
     "presets": {"errors"},
     "clip": FOUNDATION,
-    "pipeline": FOUNDATION | STAGES | {"clip", "presets"},
-    "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"presets", "pipeline"},
+    "runtime": FOUNDATION | STAGES,
+    "pipeline": FOUNDATION | STAGES | {"clip", "presets", "runtime"},
+    "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"presets", "runtime", "pipeline"},
     "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
 }
 # Siblings that may see one another, each with its reason.

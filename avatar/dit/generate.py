@@ -15,9 +15,11 @@ from torch import Tensor
 
 from avatar.dit.guidance import GuidanceBranch, guided_velocity
 from avatar.dit.sampler import sample_euler, shifted_sigmas
-from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import OptionError
 from avatar.types import Conditioning
+
+# `AvatarTransformer3DModel` or what stands in for it: (latents, timestep, conditioning, return_dict=False) -> (velocity,)
+VelocityModel = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class SamplingOptions:
 
 
 def generate_latents(
-    model: AvatarTransformer3DModel,
+    model: VelocityModel,
     first: Tensor,
     conditioning: Callable[[int, int], Conditioning],
     num_frames: int,
@@ -95,7 +97,7 @@ def generate_latents(
 
 @torch.no_grad()
 def _denoise(
-    model: AvatarTransformer3DModel,
+    model: VelocityModel,
     context: Tensor,
     conditions: Conditioning,
     noise: Tensor,
