@@ -1,9 +1,12 @@
 """Measures the renderer on real clips: how closely a face, driven by its own tracked motion, is tracked again.
 
-For each talking clip of a folder with a manifest.csv (columns path, kind): the first frame is the portrait, the clip's
-own motion relative to that frame drives it, and the rendered frames are tracked again. Lip error: mean distance in
-the picture plane, head pose taken out, over the 40 points of the lips' edges, percent of the outer-eye distance.
-Floor: the same between the clip and itself made smaller and blurred a little, which is what tracking alone costs.
+For each talking clip of a folder with a manifest.csv (columns path, kind): the first frame that the program accepts as
+a portrait (a clip may fade in from black) is the portrait, the clip's own motion from there on, relative to that frame,
+drives it, and the rendered frames are tracked again. A clip without such a frame (too small, a profile) is measured
+from its first tracked frame, marked `refused`, and counted in the first mean only. Lip error: mean distance in the
+picture plane, head pose taken out, over the 40 points of the lips' edges, percent of the outer-eye distance.
+Floor: the same, and the same correlation, between the clip and itself made smaller and blurred a little, which is what
+tracking alone costs.
 
     python scripts/measure_renderer.py CLIPS_DIR [--frames 75] [--only NAME …]
 """
@@ -24,15 +27,17 @@ import numpy as np
 from avatar.codec.mesh.motion import MeshMotion
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.track import clip_geometry, lip_gap
-from avatar.errors import AvatarError
+from avatar.errors import AvatarError, FaceError
 from avatar.face_mesh import LIPS_INNER, LIPS_OUTER, OUTER_EYE_CORNERS, fit_head, to_canonical_axes
+from avatar.identity.choose import choose_face
 from avatar.identity.mediapipe_faces import MediaPipeFaces
 from avatar.media import read_video
 from avatar.types import BBox, Face, HeadPose, Portrait
 
 LOG = logging.getLogger("measure_renderer")
 LIP_EDGES = list(LIPS_OUTER + LIPS_INNER)
-COLUMNS = ("lip error", "p95", "floor", "gap true", "gap again", "gap r")
+COLUMNS = ("lip error", "p95", "floor", "gap true", "gap again", "gap r", "floor r")
+LOOK_EVERY_FRAMES = 10  # for a frame that can be a portrait
 
 
 def own_motion(motion: MeshMotion, stage: Stage) -> MeshMotion:
@@ -58,9 +63,21 @@ def softened(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(small, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def measure(path: Path, num_frames: int, faces: MediaPipeFaces) -> list[float]:
-    """One row of the table."""
-    frames = list(islice(read_video(path), num_frames))
+def first_portrait(path: Path, num_frames: int, faces: MediaPipeFaces) -> int | None:
+    """The first frame that the program would animate, or None."""
+    for index, frame in enumerate(islice(read_video(path), num_frames)):
+        if index % LOOK_EVERY_FRAMES == 0:
+            try:
+                choose_face(frame, faces.detect(frame))
+            except FaceError:
+                continue
+            return index
+    return None
+
+
+def measure(path: Path, begin: int, num_frames: int, faces: MediaPipeFaces) -> list[float]:
+    """One row of the table, from frame `begin` on."""
+    frames = list(islice(read_video(path), begin, begin + num_frames))
     landmarks, found = faces.track(frames)
     start = int(np.flatnonzero(found)[0]) if found.any() else 0
     frames, landmarks, found = frames[start:], landmarks[start:], found[start:]
@@ -75,9 +92,16 @@ def measure(path: Path, num_frames: int, faces: MediaPipeFaces) -> list[float]:
     true, remade, floor = (canonical(points[good], geometry.neutral) for points in (landmarks, again, soft))
     error = 100 / eyes * np.linalg.norm((true - remade)[:, LIP_EDGES, :2], axis=2).mean(axis=1)
     least = 100 / eyes * np.linalg.norm((true - floor)[:, LIP_EDGES, :2], axis=2).mean()
-    gaps = [100 / eyes * lip_gap(points)[:, 4] for points in (true, remade)]
-    correlation = float(np.corrcoef(*gaps)[0, 1])
-    return [float(error.mean()), float(np.percentile(error, 95)), least, gaps[0].mean(), gaps[1].mean(), correlation]
+    gaps = [100 / eyes * lip_gap(points)[:, 4] for points in (true, remade, floor)]
+    correlation, floor_correlation = (float(np.corrcoef(gaps[0], other)[0, 1]) for other in gaps[1:])
+    return [float(error.mean()), float(np.percentile(error, 95)), least, gaps[0].mean(), gaps[1].mean(),
+            correlation, floor_correlation]  # fmt: skip
+
+
+def summary(name: str, rows: list[list[float]]) -> None:
+    """Means and medians of a group of clips."""
+    for kind, values in (("mean", np.mean(rows, axis=0)), ("median", np.median(rows, axis=0))):
+        LOG.info("%-40s %s", f"{kind}, {len(rows)} {name}", " ".join(f"{value:9.3f}" for value in values))
 
 
 def main() -> int:
@@ -90,18 +114,23 @@ def main() -> int:
     with (args.clips / "manifest.csv").open(newline="") as file:
         paths = [args.clips / row["path"] for row in csv.DictReader(file) if row["kind"] == "talking"]
     paths = [path for path in paths if not args.only or any(part in path.name for part in args.only)]
-    faces, rows = MediaPipeFaces(), []
+    faces, rows, accepted = MediaPipeFaces(), [], []
     LOG.info("%-40s %s", "clip", " ".join(f"{name:>9}" for name in COLUMNS))
     for path in paths:
         try:
-            rows.append(measure(path, args.frames, faces))
+            begin = first_portrait(path, args.frames, faces)
+            rows.append(measure(path, begin or 0, args.frames, faces))
         except AvatarError as err:
             LOG.info("%-40s %s", path.stem[:40], err)
             continue
-        LOG.info("%-40s %s", path.stem[:40], " ".join(f"{value:9.2f}" for value in rows[-1]))
+        if begin is not None:
+            accepted.append(rows[-1])
+        mark = "" if begin is not None else " refused"
+        LOG.info("%-40s %s%s", path.stem[:40], " ".join(f"{value:9.3f}" for value in rows[-1]), mark)
     if rows:
-        LOG.info("%-40s %s", "mean", " ".join(f"{value:9.2f}" for value in np.mean(rows, axis=0)))
-        LOG.info("%-40s %s", "median", " ".join(f"{value:9.2f}" for value in np.median(rows, axis=0)))
+        summary("clips", rows)
+    if accepted:
+        summary("clips accepted as portraits", accepted)
     return 0 if rows else 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -19,6 +21,9 @@ _JAW = (152, 175, 199, 200, 148, 377)
 _MEAN_MOUTH_WIDTH = 4.6  # canonical units; teeth and tongue are made for it
 _DEAD_ZONE = (0.07, 0.26)  # gap at which the inside starts to show, and at which it is fully there
 _TONGUE_DEPTH, _TEETH_DEPTH, _LOWER_TEETH_DEPTH, _CAVITY_DEPTH = 1.6, 0.55, 0.75, 2.0  # behind the lips
+_TEETH_LIT = (0.1, 1.0)  # canonical gap: lips that hardly part leave the teeth in the dark
+_SLIT = (0.55, 1.0)  # share of the light that reaches into a slit, and the gap into which all of it does
+_LIP_SHADOW = (0.12, 0.55)  # the upper lip's on what is behind it: how far down, canonical units, and how deep
 _TEETH_AMBIENT = np.float32(0.5)  # teeth stand further out than the cavity and catch more light
 _WARMTH = np.array([1.0, 1.10, 1.16], np.float32)  # light that reaches them past the lips is redder the less it is
 _UPPER_EDGE = (0.08, 0.40)  # biting edge below the closed lips, of the mouth's unit: range over persons
@@ -52,6 +57,12 @@ def part_lips(shape: np.ndarray, neutral: np.ndarray, displacement: np.ndarray) 
     return wanted
 
 
+def open_share(shape: np.ndarray) -> float:
+    """How open the mouth of a face (478, 3), canonical units, is: 0 where the lips touch, 1 where it clearly is."""
+    gap = shape[_PAIRS[:, 0], 1] - shape[_PAIRS[:, 1], 1]
+    return smooth_ramp(0.1, 0.4, float(gap[_MIDDLE].mean()))
+
+
 def _rolled(lips: np.ndarray, gap: np.ndarray, scale: float) -> np.ndarray:
     """The outline (20, 2) px of the inside proper, within the lips' inner edge by as much as the lips roll outward."""
     inner = lips.copy()
@@ -64,6 +75,14 @@ def _rolled(lips: np.ndarray, gap: np.ndarray, scale: float) -> np.ndarray:
     inner[1:10] += down * np.maximum(upper, 0)
     inner[:10:-1] -= down * np.maximum(lower, 0)
     return inner
+
+
+class _Light(NamedTuple):
+    """Shares of the light outside that reach a place behind the lips, each (h, w, 1) float32."""
+
+    depths: np.ndarray  # the cavity and the tongue
+    corners: np.ndarray  # what is left towards the corners of the mouth
+    under_lip: np.ndarray  # what the upper lip's shadow leaves
 
 
 class Mouth:
@@ -102,8 +121,7 @@ class Mouth:
         shown = 0.62 - 0.22 * philtrum + 0.03 * float(rng.standard_normal())
         self._upper_edge = float(np.clip(shown, *_UPPER_EDGE)) * self._unit
         self._own = OwnInterior.of(crop, landmarks_px, shape, self._colours)
-        own_gap = shape[_PAIRS[:, 0], 1] - shape[_PAIRS[:, 1], 1]
-        self._was_open = smooth_ramp(0.1, 0.4, own_gap[_MIDDLE].mean())
+        self._was_open = open_share(shape)
 
     def draw(
         self, view: np.ndarray, target: np.ndarray, displacement: np.ndarray, gap: np.ndarray, head: Similarity
@@ -142,8 +160,8 @@ class Mouth:
             outline = soft_polygon(lips - low, size, blur_px)
             mask = soft_polygon(_rolled(lips, gap, head.scale) - low, size, blur_px)
             alpha = np.clip(outline * 1.15 - 0.08, 0, 1) * np.float32(strength)
-            shade = self._shade(mask, opening, low, head)[..., None]
-            inside = self._inside(low, shade, displacement, gap, head)
+            light = self._light(mask, opening, low, head)
+            inside = self._inside(low, light, displacement, gap, head)
             if self._own is not None:
                 self._own.lay_over(inside, low, between_planes(self._own.depth, self._head, head), mask, opening)
             rim = self._rim(lips, low, size)
@@ -152,10 +170,10 @@ class Mouth:
         np.copyto(part, np.clip(colour + 0.5, 0, 255).astype(np.uint8))
 
     def _inside(
-        self, low: np.ndarray, shade: np.ndarray, displacement: np.ndarray, gap: np.ndarray, head: Similarity
+        self, low: np.ndarray, light: _Light, displacement: np.ndarray, gap: np.ndarray, head: Similarity
     ) -> np.ndarray:
-        """Colours behind the lips under the light `shade` (h, w, 1) leaves them, (h, w, 3) float32."""
-        size = (shade.shape[0], shade.shape[1])
+        """Colours behind the lips, (h, w, 3) float32."""
+        size = (light.depths.shape[0], light.depths.shape[1])
         unit, (seam_x, seam_y) = self._unit, self._seam
         opening = max(float(gap[_MIDDLE].mean()), 0.0)
         jaw = 0.95 * displacement[list(_JAW)].mean(axis=0) + self._jaw_at_rest()
@@ -173,20 +191,20 @@ class Mouth:
         furrow = 1 - 0.12 * np.exp(-((rise_x / 0.12) ** 2))
         colour += tongue[..., None] * (self._colours.tongue * (furrow * (1.05 - 0.25 * reach))[..., None] - colour)
 
-        colour *= shade
+        colour *= light.depths
         if self._own is None:
-            lit = np.float32(smooth_ramp(0.05, 0.7, opening))  # lips that hardly part leave the teeth in the dark
-            light = (_TEETH_AMBIENT * lit + (1 - _TEETH_AMBIENT) * shade) ** _WARMTH
+            ambient = _TEETH_AMBIENT * np.float32(smooth_ramp(*_TEETH_LIT, opening)) * light.corners
+            light_on_teeth = (ambient + (1 - _TEETH_AMBIENT) * light.depths) ** _WARMTH * light.under_lip
             x, y = self._plane(self._lip_depth - _LOWER_TEETH_DEPTH, low, size, head)
             wide = smooth_ramp(0.3, 2.0, opening)
             edge = min(seam_y + jaw[1], lower_lip + (0.24 - 0.10 * wide) * unit)
             row = self._lower.sample(x - np.float32(seam_x + jaw[0]), y - np.float32(edge))
             shown = np.float32(_LOWER_TEETH_ALPHA * smooth_ramp(0.2, 0.6, opening))
-            colour += shown * (row[..., :3] * (_LOWER_TEETH_LIGHT * light) - row[..., 3:] * colour)
+            colour += shown * (row[..., :3] * (_LOWER_TEETH_LIGHT * light_on_teeth) - row[..., 3:] * colour)
 
             x, y = self._plane(self._lip_depth - _TEETH_DEPTH, low, size, head)
             row = self._upper.sample(x - np.float32(seam_x), y - np.float32(seam_y - self._upper_edge))
-            colour += row[..., :3] * light - row[..., 3:] * colour
+            colour += row[..., :3] * light_on_teeth - row[..., 3:] * colour
         return colour
 
     def _rim(self, lips: np.ndarray, low: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -204,13 +222,18 @@ class Mouth:
         own_gap = float((self._shape[_PAIRS[_MIDDLE, 0], 1] - self._shape[_PAIRS[_MIDDLE, 1], 1]).mean())
         return np.array([0.0, -0.75 * max(own_gap, 0.0), 0.0])
 
-    def _shade(self, mask: np.ndarray, opening: float, low: np.ndarray, head: Similarity) -> np.ndarray:
-        """How much light reaches the inside, (h, w): less by the lips, in the corners and in a small mouth."""
-        sigma = max(0.8, 0.22 * opening * head.scale)
-        ambient = cv2.GaussianBlur(mask, (0, 0), sigma)
-        x, _ = self._plane(self._lip_depth, low, (mask.shape[0], mask.shape[1]), head)
-        corner = 1 - 0.55 * smoothstep(0.45, 1.0, np.abs(x - self._seam[0]) / (self._width / 2))
-        return (0.52 + 0.48 * ambient) * corner * (0.62 + 0.38 * min(opening / 0.8, 1.0))
+    def _light(self, mask: np.ndarray, opening: float, low: np.ndarray, head: Similarity) -> _Light:
+        """How much light reaches the inside past the lips: less near them, in the corners and in a small mouth."""
+        height, width = mask.shape
+        ambient = cv2.GaussianBlur(mask, (0, 0), max(0.8, 0.22 * opening * head.scale))
+        x, _ = self._plane(self._lip_depth, low, (height, width), head)
+        corners = 1 - 0.55 * smoothstep(0.45, 1.0, np.abs(x - self._seam[0]) / (self._width / 2))
+        slit = _SLIT[0] + (1 - _SLIT[0]) * min(opening / _SLIT[1], 1.0)
+        length = _LIP_SHADOW[0] * head.scale
+        lowered = cv2.warpAffine(mask, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, length]]), (width, height))
+        under_lip = 1 - _LIP_SHADOW[1] * (1 - cv2.GaussianBlur(lowered, (0, 0), max(0.6, 0.6 * length)))
+        depths = (0.52 + 0.48 * ambient) * corners * slit
+        return _Light(*(part[..., None].astype(np.float32) for part in (depths, corners, under_lip)))
 
     def _plane(
         self, depth: float, low: np.ndarray, size: tuple[int, int], head: Similarity

@@ -13,6 +13,7 @@ CHEEKS = ((50, 101, 118, 117, 123, 147, 187, 205), (280, 330, 347, 346, 352, 376
 _CAVITY_OF_SKIN = np.array([0.36, 0.22, 0.25])  # black cavities look like holes; real ones are red-brown
 _TONGUE_OF_SKIN = np.array([0.66, 0.42, 0.46])
 _TOOTH_TINT = np.array([1.0, 0.95, 0.86])
+BRIGHT_INSIDE = 0.72  # of the skin, above which an open mouth shows teeth
 _OPEN = 0.31  # canonical gap from which a photo shows the inside of its mouth (3.5 % of the outer-eye distance)
 
 
@@ -49,6 +50,9 @@ class MouthColours:
         grey = _saturation(skin) < 0.06  # a black-and-white photo
         tint = _TOOTH_TINT if not grey else np.full(3, 0.95)
         enamel = np.minimum(brightness, 236.0) * (0.78 * tint + 0.22 * hue)
+        own = _own_teeth(crop, landmarks_px, shape, skin)
+        if own is not None:
+            enamel = 0.3 * enamel + 0.7 * own
         cavity = skin * (_CAVITY_OF_SKIN if not grey else _CAVITY_OF_SKIN.mean())
         inside = _own_dark_inside(crop, landmarks_px, shape, skin)
         if inside is not None:
@@ -81,6 +85,22 @@ def is_open(shape: np.ndarray) -> bool:
 
 def _saturation(colour: np.ndarray) -> float:
     return float((colour.max() - colour.min()) / max(colour.max(), 1.0))
+
+
+def shows_teeth(inside: np.ndarray, skin: np.ndarray) -> bool:
+    """Whether the pixels (K, 3) of an open mouth are bright enough for teeth; skin (3,)."""
+    return bool(np.percentile(inside.min(axis=1), 70) >= BRIGHT_INSIDE * float(skin.min()))
+
+
+def _own_teeth(crop: np.ndarray, landmarks_px: np.ndarray, shape: np.ndarray, skin: np.ndarray) -> np.ndarray | None:
+    """The colour of the teeth that the photo shows."""
+    if not is_open(shape):
+        return None
+    inside = polygon_pixels(crop, landmarks_px[list(LIPS_INNER)])
+    if not shows_teeth(inside, skin):
+        return None
+    whiteness = inside.min(axis=1)
+    return np.median(inside[whiteness >= np.percentile(whiteness, 80)], axis=0)
 
 
 def _own_dark_inside(

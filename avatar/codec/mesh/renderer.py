@@ -14,20 +14,22 @@ import cv2
 import numpy as np
 
 from avatar.codec.mesh.eyes import make_eyes, settle_lids
+from avatar.codec.mesh.lip_edges import edge_shift
 from avatar.codec.mesh.motion import MeshMotion
-from avatar.codec.mesh.mouth import Mouth, part_lips
+from avatar.codec.mesh.mouth import Mouth, open_share, part_lips
 from avatar.codec.mesh.plate import make_matte
 from avatar.codec.mesh.pose import HeadMover, project
 from avatar.codec.mesh.raster import composite, rasterise
 from avatar.codec.mesh.shading import Shading
-from avatar.codec.mesh.surface import Surface, face_height_px
+from avatar.codec.mesh.surface import Surface, face_height_px, smooth_ramp
 from avatar.codec.mesh.track import portrait_geometry
 from avatar.errors import OptionError
-from avatar.face_mesh import CHIN, FACE_OVAL, NUM_POINTS, Similarity
+from avatar.face_mesh import CHIN, FACE_OVAL, LIPS_INNER, NUM_POINTS, Similarity
 from avatar.types import BBox, Face, Portrait
 
 _CROP_SIDE = 2.6  # of the animated square, in face heights
 _CROP_RISE = 0.5  # of its centre above the chin, in face heights
+_LIPS_MOVED = (0.02, 0.30)  # canonical units: from unmoved lips to lips whose edge is the corrected one
 _STILL_PX = 1.5  # displacement at which the matte takes over, for a face 200 px high
 
 
@@ -117,6 +119,7 @@ class Stage:
         room = min(*oval.min(axis=0), *(np.array([width, height]) - oval.max(axis=0)))
         # Beyond the photo's edge hair and clothes go on mirrored; a face that is cut off there must not.
         self._beyond = cv2.BORDER_REFLECT_101 if room > 0.1 * self._face_px else cv2.BORDER_REPLICATE
+        self._edge_shift = open_share(shape) * edge_shift(crop, landmarks, head.scale)
         self._mouth = Mouth(crop, landmarks, shape, self._geometry.neutral, head, seed)
 
     def render(self, motion: MeshMotion) -> np.ndarray:
@@ -142,7 +145,7 @@ class Stage:
         self._gain.fill(1.0)
         order = self._surface.painting_order(pose.depth)
         gain = self._surface.spread_gain(self._shading.gain(pose.displacement, pose.head))
-        rasterise(pose.target, self._surface.source, gain, order, self._map, self._gain)
+        rasterise(pose.target, self._source(pose.displacement), gain, order, self._map, self._gain)
         cv2.remap(self._texture, self._map, None, cv2.INTER_LINEAR, self._warped, self._beyond)
         still_px = np.float32(_STILL_PX * max(1.0, self._face_px / 200))
         composite(view, self._warped, self._plate, self._hole, self._map, self._gain, still_px)
@@ -154,6 +157,16 @@ class Stage:
         """Where the face's points lie in the frames, (T, 478, 2) float32 px; irises follow the head, not the gaze."""
         corner = np.array(self._box[:2], np.float32) + 0.5
         return np.stack([self._pose(motion, i).target[:NUM_POINTS] + corner for i in range(len(motion))])
+
+    def _source(self, displacement: np.ndarray) -> np.ndarray:
+        """Where the vertices come from, (N, 2) float32: of lips that have moved, where the photo's lips really end."""
+        ring = list(LIPS_INNER)
+        moved = smooth_ramp(*_LIPS_MOVED, float(np.abs(displacement[ring]).max()))
+        if moved == 0.0 or not self._edge_shift.any():
+            return self._surface.source
+        source = self._surface.source.copy()
+        source[ring] += (moved * self._edge_shift).astype(np.float32)
+        return source
 
     def _pose(self, motion: MeshMotion, index: int) -> _Pose:
         """Everything geometric about one frame."""
