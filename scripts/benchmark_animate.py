@@ -4,9 +4,11 @@ Each case runs in a process of its own, so that start-up and peak memory are its
 example, repeated. Cold start: from the process's start to a loaded pipeline. First frame: from the call to the first
 block of frames. Real-time factor: seconds of video made per second from the call to the finished file, encoding
 included; start-up is not. CPU: seconds of processor time per second of video, all threads, which another load on the
-machine changes less.
+machine changes less. Speech to motion: the part of it that the networks take, measured in a pass of its own without
+rendering. With `--runtime torch openvino` every case is run on both; the graphs are made beforehand.
 
-    python scripts/benchmark_animate.py [--durations 10 60 600] [--sizes 512 own] [--portrait P] [--json OUT.json]
+    python scripts/benchmark_animate.py [--durations 10 60 600] [--sizes 512 own] [--runtime torch openvino]
+                                        [--portrait P] [--json OUT.json]
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ STAGES = (
     ("speech encoder", "transformers", "Wav2Vec2Model.forward"),
     ("audio projector", "avatar.audio.projector", "AudioProjector.forward"),
     ("transformer", "avatar.dit.transformer", "AvatarTransformer3DModel.forward"),
+    ("speech encoder, graph", "avatar.runtime", "GraphSpeechEncoder.__call__"),
+    ("transformer, graph", "avatar.runtime", "GraphTransformer.__call__"),
     ("render", "avatar.codec.mesh.renderer", "Stage.draw"),
     ("encode (own thread)", "avatar.media.writer", "_Encoder.encode"),
 )
@@ -49,15 +53,17 @@ def main() -> int:
     if args.measure:
         print(json.dumps(_measure(**json.loads(args.measure))))
         return 0
+    _make_graphs(args.preset, args.runtime)
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         for duration_s in args.durations:
             speech = _repeat_speech(Path(folder) / f"{duration_s:g}s.wav", duration_s)
             for size_px in _distinct_sizes(args.sizes, args.portrait):
-                options = {"portrait": str(args.portrait), "speech": str(speech), "size_px": size_px}
-                options |= {"preset": args.preset, "out": str(Path(folder) / "out.mp4")}
-                print(f"{duration_s:g} s at {size_px or 'own size'} …", file=sys.stderr)
-                cases.append(_in_fresh_process(options))
+                for runtime in args.runtime:
+                    options = {"portrait": str(args.portrait), "speech": str(speech), "size_px": size_px}
+                    options |= {"preset": args.preset, "runtime": runtime, "out": str(Path(folder) / "out.mp4")}
+                    print(f"{duration_s:g} s at {size_px or 'own size'}, {runtime} …", file=sys.stderr)
+                    cases.append(_in_fresh_process(options))
     machine = _describe_machine()
     _print_report(machine, cases)
     if args.json:
@@ -71,9 +77,19 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["512", "own"], help="longer side in px, or own: the picture's")
     parser.add_argument("--portrait", type=Path, default=EXAMPLES / "astronaut.png")
     parser.add_argument("--preset", default="embedded")
+    parser.add_argument("--runtime", nargs="+", choices=("torch", "openvino"), default=["torch"])
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # one case, in this process
     return parser.parse_args()
+
+
+def _make_graphs(preset: str, runtimes: list[str]) -> None:
+    """Fills the cache, so that a cold start is what it is from the second time on."""
+    from avatar.pipeline import AvatarPipeline
+
+    for runtime in runtimes:
+        if runtime != "torch":
+            AvatarPipeline.from_pretrained(preset, runtime=runtime)
 
 
 def _distinct_sizes(sizes: list[str], portrait: Path) -> list[int | None]:
@@ -107,12 +123,12 @@ def _in_fresh_process(options: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure(portrait: str, speech: str, size_px: int | None, preset: str, out: str) -> dict[str, Any]:
+def _measure(portrait: str, speech: str, size_px: int | None, preset: str, runtime: str, out: str) -> dict[str, Any]:
     """One case in this process, which was started for it."""
     from avatar.media import write_video
     from avatar.pipeline import AvatarPipeline
 
-    pipe = AvatarPipeline.from_pretrained(preset)
+    pipe = AvatarPipeline.from_pretrained(preset, runtime=runtime)
     cold_start_s = time.time() - float(os.environ[STARTED_AT])
     spent_s = _time_stages()
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
@@ -128,7 +144,11 @@ def _measure(portrait: str, speech: str, size_px: int | None, preset: str, out: 
     write_video(out, timed(iter(stream)), fps=stream.shape.fps, speech=stream.speech, overwrite=True)
     total_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    stages_s = dict(spent_s)
+    motion_s = _cpu_s(lambda: pipe(Path(portrait), Path(speech), size_px=size_px))
+    motion_s -= _cpu_s(lambda: pipe.stream(Path(portrait), Path(speech), size_px=size_px))  # the set-up alone
     return {
+        "runtime": runtime,
         "video_s": stream.shape.duration_s,
         "frames": stream.shape.num_frames,
         "size": f"{stream.shape.width_px}x{stream.shape.height_px}",
@@ -138,9 +158,16 @@ def _measure(portrait: str, speech: str, size_px: int | None, preset: str, out: 
         "frames_per_s": stream.shape.num_frames / total_s,
         "real_time_factor": stream.shape.duration_s / total_s,
         "cpu_per_video_s": cpu_s / stream.shape.duration_s,
+        "motion_cpu_per_video_s": motion_s / stream.shape.duration_s,
         "peak_memory_mb": peak / (1 << 20 if sys.platform == "darwin" else 1 << 10),  # bytes there, kB elsewhere
-        "stages_s": dict(spent_s),
+        "stages_s": stages_s,
     }
+
+
+def _cpu_s(work: Callable[[], Any]) -> float:
+    start_s = time.process_time()
+    work()
+    return time.process_time() - start_s
 
 
 def _time_stages() -> dict[str, float]:
@@ -192,20 +219,24 @@ def _print_report(machine: dict[str, str], cases: list[dict[str, Any]]) -> None:
     columns = (
         ("video", lambda c: f"{c['video_s']:.0f} s"),
         ("size", lambda c: c["size"]),
+        ("runtime", lambda c: c["runtime"]),
         ("cold start", lambda c: f"{c['cold_start_s']:.1f} s"),
         ("first frame", lambda c: f"{c['first_frame_s']:.2f} s"),
         ("frames/s", lambda c: f"{c['frames_per_s']:.0f}"),
         ("real-time factor", lambda c: f"{c['real_time_factor']:.2f}"),
         ("CPU per second of video", lambda c: f"{c['cpu_per_video_s']:.2f} s"),
+        ("of it speech to motion", lambda c: f"{c['motion_cpu_per_video_s']:.3f} s"),
         ("peak memory", lambda c: f"{c['peak_memory_mb']:.0f} MB"),
     )
     _print_table([head for head, _ in columns], [[show(case) for _, show in columns] for case in cases])
     print("\nWhere the time goes, in milliseconds per frame (set-up: in seconds, once):\n")
     once = ("find the face", "person mask", "set up the stage")
-    heads = ["stage"] + [f"{case['video_s']:.0f} s, {case['size']}" for case in cases]
+    heads = ["stage"] + [f"{case['video_s']:.0f} s, {case['size']}, {case['runtime']}" for case in cases]
     lines = []
     for name, _, _ in STAGES:
         spent = [case["stages_s"].get(name, 0.0) for case in cases]
+        if not any(spent):  # of the runtime that was not asked for
+            continue
         if name in once:
             lines.append([name] + [f"{seconds:.2f} s" for seconds in spent])
         else:
