@@ -131,7 +131,7 @@ def _add_animate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--runtime",
         choices=("torch", "openvino"),
         default="torch",
-        help="what computes the networks: torch (default), or openvino: half the time on a CPU, the same video "
+        help="what computes the networks: torch (default), or openvino: 0.6 of their time on a CPU, the same video "
         '(needs pip install "avatar[openvino]"; slow to start the first time)',
     )
     parser.add_argument("--debug", action="store_true", help="show the full trace of an error")

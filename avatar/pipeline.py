@@ -167,8 +167,8 @@ class AvatarPipeline(DiffusionPipeline):
         """Chooses what computes the transformer and the speech encoder.
 
         Args:
-            name: `"torch"`, or `"openvino"`: compiled graphs of the weights as they are now, for the processor, in about half
-                the time (`avatar.runtime`). Weights that are changed later need another call.
+            name: `"torch"`, or `"openvino"`: compiled graphs of the weights as they are now, in about 0.6 of the time on a CPU
+                (`avatar.runtime`). Weights that are changed later need another call.
             cache_dir: where compiled graphs are kept; None for the platform's cache folder.
             notify: told in a sentence what takes long, the first time.
 

@@ -1,5 +1,5 @@
 """The two networks that run all the time, transformer and speech encoder, as OpenVINO graphs: PyTorch's numbers to
-rounding, in about half the time on a CPU.
+rounding, in about 0.6 of the time on a CPU.
 
 A graph is traced from the loaded module once, then kept on disk, ready compiled. Its name there is a hash of everything
 it depends on: weights, configuration, code, versions, processor. The modules themselves stay as they are, so a pipeline
