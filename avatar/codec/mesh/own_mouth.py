@@ -13,13 +13,15 @@ from avatar.face_mesh import LIPS_INNER, MOUTH_CORNERS
 
 _RISE = 0.26  # how far the teeth go on under the upper lip, in mouth widths
 _DEPTH = 0.5  # canonical units behind the lips
-_SLIT_LIGHT = 0.4  # left on teeth behind lips that nearly close; all of it at the photo's gap, or at the one below
-_FULLY_LIT = 0.9  # canonical units
+_SLIT_LIGHT = 0.55  # left on teeth behind lips that nearly close; all of it at the photo's gap, or at the one below
+_FULLY_LIT = 0.7  # canonical units
 _GUM_LIGHT = 0.55  # gums lie in the upper lip's shadow
 _BANDS = 10  # of the opening from the upper to the lower lip, in which rows of teeth are told apart
 _BETWEEN_ROWS = 0.8  # of the brightness of both rows: what is darker separates them
 _LOWEST_EDGE = 0.7  # biting edge of the upper teeth, 0 at the upper and 1 at the lower lip, when only they show
-_CENTRE = 0.58  # of what is bright, likewise: lower still means lower teeth
+_MIDDLE = (0.4, 0.6)  # of the opening, likewise: upper teeth that show reach into it ...
+_AS_BRIGHT = 0.92  # ... and are as bright there as anywhere, while lower ones leave it in the shade
+_CENTRE = 0.65  # of what is bright, likewise: lower still means lower teeth
 
 
 class OwnInterior:
@@ -120,8 +122,10 @@ def _only_upper_teeth(brightness: np.ndarray, core: np.ndarray, lips: np.ndarray
         rows_around = min(profile[:k].max(), profile[k + 1 :].max())
         if 0.2 < place[k] < _LOWEST_EDGE and profile[k] < _BETWEEN_ROWS * rows_around:
             return False
+    middle = profile[(place > _MIDDLE[0]) & (place < _MIDDLE[1])]
     weight = profile - profile.min()
-    return bool((place * weight).sum() <= _CENTRE * weight.sum())
+    hangs = (place * weight).sum() <= _CENTRE * weight.sum()
+    return bool(hangs and middle.size and middle.max() >= _AS_BRIGHT * profile.max())
 
 
 def _towards_gums_and_corners(
