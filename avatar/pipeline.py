@@ -20,8 +20,6 @@ from diffusers import DiffusionPipeline
 from transformers import Wav2Vec2Model
 from typing_extensions import Unpack
 
-from avatar.audio.alignment import window_length
-from avatar.audio.encoder import small_encoder_config
 from avatar.audio.features import AudioTokenSource
 from avatar.audio.projector import AudioProjector
 from avatar.clip import VideoClip
@@ -40,6 +38,7 @@ from avatar.errors import OptionError
 from avatar.identity.choose import load_portrait
 from avatar.identity.tokens import IdentityEncoder
 from avatar.media import check_waveform, mix_speech, read_waveform
+from avatar.parts import debug_parts, trained_parts
 from avatar.presets import resolve_preset
 from avatar.runtime import GraphSpeechEncoder, GraphTransformer, Notify, check_runtime
 from avatar.types import BBox, Conditioning, Face, LatentShape, Portrait, VideoShape, Waveform
@@ -369,49 +368,10 @@ def _heard(speech: Speech, speakers: Sequence[tuple[FaceChoice, Speech]]) -> Pat
 
 
 def assemble_pipeline(speech_encoder: Path, networks: Path) -> AvatarPipeline:
-    """The pipeline of freshly trained parts.
-
-    Args:
-        speech_encoder: folder of the encoder.
-        networks: folder with `transformer`, `audio_projector`, `identity_encoder` and `emotion_encoder`.
-    """
-    return AvatarPipeline(
-        AvatarTransformer3DModel.from_pretrained(networks / "transformer"),
-        MeshCodec(),
-        Wav2Vec2Model.from_pretrained(speech_encoder),
-        AudioProjector.from_pretrained(networks / "audio_projector"),
-        IdentityEncoder.from_pretrained(networks / "identity_encoder"),
-        EmotionEncoder.from_pretrained(networks / "emotion_encoder"),
-    )
+    """The pipeline of freshly trained parts, see `parts.trained_parts`."""
+    return AvatarPipeline(**trained_parts(speech_encoder, networks))
 
 
 def debug_pipeline(seed: int = 0) -> AvatarPipeline:
-    """A pipeline of the real classes, two layers each, with random weights: everything runs, nothing is learned."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        margin, width = 4, 32
-        adapters = tuple(
-            {"tokens": name, "kind": "residual", "token_dim": width, "masked": name == "audio", "key_norm": True}
-            for name in ("identity", "audio", "emotion")
-        )
-        codec = MeshCodec()
-        transformer = AvatarTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=None,
-            freq_dim=32,
-            ffn_dim=48,
-            num_layers=2,
-            cross_attn_norm=False,
-            adapters=adapters,
-            region_grid=(4, 4),
-            prediction="sample",
-        )
-        return AvatarPipeline(
-            transformer.eval(),
-            codec.eval(),
-            Wav2Vec2Model(small_encoder_config(hidden_size=64, num_layers=1)).eval(),
-            AudioProjector(64, width, window_length(codec.stride.time, margin), margin).eval(),
-            IdentityEncoder(token_dim=width, hidden_dim=32).eval(),
-            EmotionEncoder(default_rig().num_named, width).eval(),
-        )
+    """A pipeline that runs without weights, see `parts.debug_parts`."""
+    return AvatarPipeline(**debug_parts(seed))

@@ -21,8 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{part: FOUNDATION | STAGES for part in BESIDE_PIPELINE},
     "presets": {"errors"},
     "clip": FOUNDATION,
+    "parts": FOUNDATION | STAGES,
     "runtime": FOUNDATION | STAGES,
-    "pipeline": FOUNDATION | STAGES | {"clip", "presets", "runtime"},
+    "pipeline": FOUNDATION | STAGES | {"clip", "parts", "presets", "runtime"},
     "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"presets", "runtime", "pipeline"},
     "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
 }
