@@ -326,8 +326,7 @@ class AvatarPipeline(DiffusionPipeline):
                 emotion_tokens=emotion.expand(-1, stop - start, -1, -1),
             )
 
-        # the transformer goes on from what it is given, so it is given the expression that is felt; the photo fades into it
-        first = self.codec.encode_portrait(speaker.portrait, speaker.emotion.expression)[None]
+        first = self.codec.encode_portrait(speaker.portrait)[None]
         first = first.to(self.transformer.device, self.transformer.dtype)
         generator = torch.Generator().manual_seed(_person_seed(take.seed, index))
         yield from generate_latents(

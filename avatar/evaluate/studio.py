@@ -107,7 +107,7 @@ class Studio:
                 emotion_tokens=tokens.expand(-1, stop - start, -1, -1),
             )
 
-        first = torch.stack([codec.encode_portrait(person.portrait, feeling.expression) for feeling in feelings])
+        first = codec.encode_portrait(person.portrait).expand(size, -1, -1, -1, -1)
         blocks = generate_latents(
             self.transformer,
             first.to(device, self.transformer.dtype),

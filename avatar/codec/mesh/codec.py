@@ -26,7 +26,7 @@ from avatar.types import BBox, Face, HeadPose, Portrait, Stride
 
 _TOKEN_GRID = (2, 2)  # quadrants of the latent: brows and pose, eyes / mid-face, mouth
 _WIDEST_START = 1.6  # lip gap, canonical units; vowels reach about 1.5
-_SETTLE_FRAMES = 20  # over which the photo's own expression gives way to the one that is felt
+_SETTLE_FRAMES = 20  # over which what the latents cannot say of the photo's own expression fades
 
 
 class MeshCodec(ModelMixin, ConfigMixin):
@@ -69,23 +69,15 @@ class MeshCodec(ModelMixin, ConfigMixin):
             )
         return self.latent.encode(clip_geometry(landmarks, found).motion)
 
-    def encode_portrait(self, portrait: Portrait, felt: np.ndarray | None = None) -> torch.Tensor:
+    def encode_portrait(self, portrait: Portrait) -> torch.Tensor:
         """The latent frame [16, 1, 4, 4] a video of the portrait starts from: its own opening of the mouth.
 
         A scream is wider than anything speech does, and would keep the transformer from closing it; what goes beyond
         `_WIDEST_START` is left to `decode_motion`, which shows it in the first frame and lets it fade.
-
-        Args:
-            portrait: who.
-            felt: (P,) weights of the rig's named shapes that the person wears from the start; None for none.
         """
         own = portrait_geometry(portrait.face).own_expression
         widest = float(lip_gap(own).max())
-        start = own * min(1.0, _WIDEST_START / max(widest, 1e-6))
-        if felt is not None:
-            rig = default_rig()
-            start = start + rig.displacement(np.pad(felt, (0, len(rig) - len(felt)))[None])[0]
-        return self.latent.encode(_still(start))
+        return self.latent.encode(_still(own * min(1.0, _WIDEST_START / max(widest, 1e-6))))
 
     @staticmethod
     def felt_weights(shapes: Mapping[str, float]) -> np.ndarray:
@@ -109,8 +101,7 @@ class MeshCodec(ModelMixin, ConfigMixin):
     def decode_motion(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[MeshMotion]:
         """Blocks of latents [16, f, 4, 4] to blocks of motion that begins exactly at the portrait's own expression.
 
-        What the first latent frame shows beside that expression comes in, and what it leaves out fades, over the first
-        `_SETTLE_FRAMES`.
+        What the first latent frame leaves out of that expression fades over the first `_SETTLE_FRAMES`.
         """
         own = portrait_geometry(portrait.face).own_expression
         unsaid: np.ndarray | None = None
