@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from avatar import face_mesh
 from avatar.errors import MissingDependencyError, NoFaceError
 from avatar.identity.crop import SquareCrop, landmark_box
+from avatar.identity.mesh_graph import MESH_GRAPH, PRESENCE_STREAM
 from avatar.identity.native import missing_library, quiet_native_log
 from avatar.identity.plausibility import MeshEvidence, is_plausible, mesh_residual
 from avatar.identity.proposals import Detection, fit_within, moved, overlap, suppressed, tile_starts, turned_back
@@ -40,27 +41,10 @@ MESH_CROP_CLOSE = 1.2
 SECOND_LOOK_SCALES = (1.8, 2.6)  # of the mesh's box
 KEYPOINT_TOLERANCE = 0.15  # outer-eye distances between the detectors' and the mesh's eyes, nose and mouth
 HOPELESS_PRESENCE = 0.02
+WIDER_VIEWS = (1.9, 2.2, 2.5, 2.9)  # of the mesh's box
+PARTS_APART = 0.05  # outer-eye distances between what two views take for the same part of the face
+_PARTS = ((*face_mesh.RIGHT_EYE, *face_mesh.LEFT_EYE), (face_mesh.NOSE_TIP,), face_mesh.LIPS_OUTER)
 STEADY_SPREAD = 0.06  # a mesh that holds so still under another cut needs no other start
-
-_MESH_GRAPH = """
-input_stream: "image"
-input_stream: "roi"
-output_stream: "landmarks"
-output_stream: "facelandmarkcpu__face_presence_score"
-node {
-  calculator: "ConstantSidePacketCalculator"
-  output_side_packet: "PACKET:with_attention"
-  options { [mediapipe.ConstantSidePacketCalculatorOptions.ext] { packet { bool_value: true } } }
-}
-node {
-  calculator: "FaceLandmarkCpu"
-  input_stream: "IMAGE:image"
-  input_stream: "ROI:roi"
-  input_side_packet: "WITH_ATTENTION:with_attention"
-  output_stream: "LANDMARKS:landmarks"
-}
-"""
-_PRESENCE_STREAM = "facelandmarkcpu__face_presence_score"
 
 
 @dataclass(frozen=True)
@@ -176,10 +160,25 @@ class MediaPipeFaces:
         whole = rect_class(x_center=0.5, y_center=0.5, width=1.0, height=1.0, rotation=0.0)
         out = solution.process({"image": np.ascontiguousarray(picture), "roi": whole})
         points = np.array([(p.x, p.y, p.z) for p in out.landmarks.landmark], np.float64)
-        return crop.to_picture(points), float(getattr(out, _PRESENCE_STREAM))
+        return crop.to_picture(points), float(getattr(out, PRESENCE_STREAM))
 
     def _inspect(self, image: np.ndarray, detections: list[Detection]) -> list[Candidate]:
-        return [self._look_closer(image, detection) for detection in detections[:MAX_CANDIDATES]]
+        return [self._agreed(image, self._look_closer(image, one)) for one in detections[:MAX_CANDIDATES]]
+
+    def _agreed(self, image: np.ndarray, seen: Candidate) -> Candidate:
+        """What most views see, where they agree on eyes and nose but not on the mouth (a moustache was taken for the lips)."""
+        if not is_plausible(seen.evidence):
+            return seen
+        points = seen.face.landmarks
+        views = [points]
+        for scale in WIDER_VIEWS:
+            view, _ = self._mesh(image, SquareCrop.around_landmarks(points, scale))
+            eyes, nose, lips = (_apart(points, view, part) for part in _PARTS)
+            if len(views) == 1 and lips < PARTS_APART:
+                return seen
+            if max(eyes, nose) < PARTS_APART:
+                views.append(view)
+        return replace(seen, face=_face(np.median(views, axis=0))) if len(views) > 2 else seen
 
     def _look_closer(self, image: np.ndarray, detection: Detection) -> Candidate:
         """The best of several starts: a detector's box can be off by more than the mesh recovers from (a statue).
@@ -323,13 +322,13 @@ class MediaPipeFaces:
         from mediapipe.framework.formats import rect_pb2
         from mediapipe.python.solution_base import PacketDataType, SolutionBase
 
-        graph = text_format.Parse(_MESH_GRAPH, calculator_pb2.CalculatorGraphConfig())
+        graph = text_format.Parse(MESH_GRAPH, calculator_pb2.CalculatorGraphConfig())
         with quiet_native_log():
             solution = SolutionBase(
                 graph_config=graph,
                 calculator_params={"facelandmarkcpu__ThresholdingCalculator.threshold": -1.0},
-                outputs=["landmarks", _PRESENCE_STREAM],
-                stream_type_hints={"roi": PacketDataType.PROTO, _PRESENCE_STREAM: PacketDataType.FLOAT},
+                outputs=["landmarks", PRESENCE_STREAM],
+                stream_type_hints={"roi": PacketDataType.PROTO, PRESENCE_STREAM: PacketDataType.FLOAT},
             )
             whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0, rotation=0.0)
             solution.process({"image": np.zeros((MESH_INPUT_PX, MESH_INPUT_PX, 3), np.uint8), "roi": whole})
@@ -380,6 +379,12 @@ def _rank(candidate: Candidate) -> tuple[bool, float]:
     if is_plausible(evidence):
         return True, -evidence.spread - evidence.keypoint_offset
     return False, evidence.second_score + evidence.presence
+
+
+def _apart(one: np.ndarray, other: np.ndarray, part: Sequence[int]) -> float:
+    """How far apart two meshes (478, 3) see a part of the face, in outer-eye distances of the first."""
+    shift = (one - other)[list(part), :2].mean(axis=0)
+    return float(np.linalg.norm(shift)) / float(face_mesh.outer_eye_distance(one))
 
 
 def _usable(landmarks: np.ndarray) -> bool:

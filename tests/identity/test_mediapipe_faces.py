@@ -141,3 +141,19 @@ def test_person_mask_covers_the_face_and_not_the_background(
     x, y = (int(v) for v in astronaut_face.bbox.centre)
     assert mask[y - 30 : y + 30, x - 20 : x + 20].min() > 0.8
     assert mask[:60, 420:].max() < 0.3
+
+
+def test_a_mouth_that_only_one_view_sees_elsewhere_is_put_where_the_others_see_it(
+    detector: MediaPipeFaces, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (seen,) = [one for one in detector.candidates(astronaut) if one.evidence.presence > 0.9]
+    lips, unit = list(face_mesh.LIPS_OUTER), float(face_mesh.outer_eye_distance(seen.face.landmarks))
+    elsewhere = seen.face.landmarks.copy()
+    elsewhere[lips, 1] += 0.2 * unit
+    monkeypatch.setattr(detector, "_mesh", lambda image, crop: (elsewhere, 1.0))
+    agreed = detector._agreed(astronaut, seen).face.landmarks
+    np.testing.assert_allclose(agreed[lips], elsewhere[lips])
+
+    fallen = elsewhere + np.array([0, 0.3 * unit, 0], np.float32)  # the whole mesh lost its place: not to be believed
+    monkeypatch.setattr(detector, "_mesh", lambda image, crop: (fallen, 1.0))
+    assert detector._agreed(astronaut, seen) is seen
