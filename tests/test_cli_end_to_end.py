@@ -235,6 +235,7 @@ def test_a_real_ctrl_c_ends_a_real_run_in_one_line(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start background jobs deaf to it
     )
     assert process.stderr is not None
     for line in process.stderr:

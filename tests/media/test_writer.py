@@ -287,10 +287,18 @@ def _killed_run(folder: Path, how: int) -> subprocess.Popen[bytes]:
         "        yield rng.integers(0, 255, (4, 128, 128, 3), np.uint8)\n"
         f"write_video({str(folder / 'out.mp4')!r}, blocks(), fps=25, speech=None)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline() == b"now\n"
-    process.send_signal(how)
-    process.wait(20)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start background jobs deaf to it
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"now\n"
+        process.send_signal(how)
+        process.wait(20)
+    finally:
+        process.kill()
     return process
 
 
