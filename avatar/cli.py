@@ -101,6 +101,13 @@ def _add_animate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a label (happy), a label with its strength (happy:0.6), a picture of an expression, "
         "or auto: taken from the voice (default: neutral)",
     )
+    _add_choices(parser)
+    parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
+    parser.set_defaults(run=_animate)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Options of `animate` that most videos leave as they are."""
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same video (default: 0)")
     parser.add_argument(
         "--size", type=int, metavar="PX", help="the video's longer side in pixels (default: the picture's own)"
@@ -134,8 +141,6 @@ def _add_animate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what computes the networks: torch (default), or openvino: 0.6 of their time on a CPU, the same video "
         '(needs pip install "avatar[openvino]"; slow to start the first time)',
     )
-    parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
-    parser.set_defaults(run=_animate)
 
 
 def _add_presets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -302,12 +302,7 @@ class AvatarPipeline(DiffusionPipeline):
         """One person's motion: what speech and feeling cause, and the life that goes on anyway."""
         idle = IdleMotion(_person_seed(take.seed, index), take.head_motion)
         blocks = (block[0].float().cpu() for block in latents)
-        done = 0
-        for motion in self.codec.decode_motion(blocks, take.cast[index].portrait):
-            size = take.head_motion
-            spoken = MeshMotion(motion.expression, motion.rotation * size, motion.translation * size, motion.gaze)
-            yield spoken + idle.frames(done, done + len(motion))
-            done += len(motion)
+        return idle.added_to(self.codec.decode_motion(blocks, take.cast[index].portrait))
 
     def _latents(self, take: _Take, index: int) -> Iterator[torch.Tensor]:
         """One person's latents, [1, C, f, H, W] a block."""

@@ -215,8 +215,7 @@ def teacher_track(utterance: Utterance, performance: Performance | None = None, 
 
 def _teacher_motion(utterance: Utterance, performance: Performance, seed: int) -> MeshMotion:
     rig = default_rig()
-    motion = perform(utterance, rig, performance, np.random.default_rng(seed))
-    return MeshMotion(rig.displacement(motion.weights), motion.rotation, motion.translation, motion.gaze)
+    return perform(utterance, rig, performance, np.random.default_rng(seed)).mesh(rig)
 
 
 def _taught(trial: Trial) -> tuple[EmotionClassifier, float]:

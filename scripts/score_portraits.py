@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar.codec.mesh.motion import MeshMotion
 from avatar.codec.mesh.rig import default_rig
 from avatar.data.synthetic.corpus import load_speech
 from avatar.data.synthetic.motion import Performance, perform
@@ -25,13 +24,13 @@ from avatar.errors import AvatarError, FaceError, InputError
 from avatar.evaluate.correlation import lag_correlation
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.figures import Figure, figures_table
-from avatar.evaluate.tables import markdown_table, number
+from avatar.evaluate.tables import markdown_table, number, write_csv
 from avatar.evaluate.trial_sounds import Sentence, sentences
 from avatar.identity.choose import load_portrait
 from avatar.identity.mediapipe_faces import MediaPipeFaces
 from avatar.media import read_video, write_video
 from avatar.pipeline import AvatarPipeline
-from avatar.types import DEFAULT_FPS
+from avatar.types import DEFAULT_FPS, Portrait
 
 LOG = logging.getLogger("score_portraits")
 WORST_SHARE = 0.95  # of the mean over all groups
@@ -84,32 +83,28 @@ def score_all(args: argparse.Namespace, groups: list[dict[str, str]]) -> list[di
     args.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str | float]] = []
     for row in groups:
-        portrait = args.portraits / row["path"]
+        picture = args.portraits / row["path"]
         try:
-            load_portrait(portrait)
+            portrait = load_portrait(picture)
         except FaceError as err:
             LOG.info("%s: left out: %s", row["path"], err)
             continue
-        scores = [score(pipe, faces, portrait, one, args.out / f"{portrait.stem}-{one.voice}.mp4") for one in said]
+        scores = [score(pipe, faces, portrait, one, args.out / f"{picture.stem}-{one.voice}.mp4") for one in said]
         rows.append({**row, "r": float(np.mean(scores))})
         LOG.info("%-32s %.3f", row["path"], rows[-1]["r"])
     if rows:
-        with (args.out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.out / "scores.csv", rows)
     return rows
 
 
-def score(pipe: AvatarPipeline, faces: MediaPipeFaces, portrait: Path, sentence: Sentence, out: Path) -> float:
+def score(pipe: AvatarPipeline, faces: MediaPipeFaces, portrait: Portrait, sentence: Sentence, out: Path) -> float:
     """Correlation of the lips of a finished video with the articulation rules."""
     stream = pipe.stream(portrait=portrait, speech=sentence.waveform, seed=0, size_px=512)
     write_video(out, iter(stream), fps=stream.shape.fps, speech=stream.speech, overwrite=True)
     shown = FaceTrack.from_landmarks(*faces.track(read_video(out, DEFAULT_FPS)), DEFAULT_FPS).opening
     rig = default_rig()
     rules = perform(sentence.utterance, rig, Performance(), np.random.default_rng(0))
-    motion = MeshMotion(rig.displacement(rules.weights), rules.rotation, rules.translation, rules.gaze)
-    wanted = FaceTrack.from_motion(motion).opening
+    wanted = FaceTrack.from_motion(rules.mesh(rig)).opening
     length = min(len(shown), len(wanted))
     return lag_correlation(shown[:length], wanted[:length]).best
 

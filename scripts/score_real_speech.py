@@ -34,7 +34,7 @@ from avatar.errors import AvatarError, FaceError, InputError, NoFaceError
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.lip_sync import score_lip_sync
 from avatar.evaluate.plots import plot_scores
-from avatar.evaluate.tables import markdown_table, mean_of, number
+from avatar.evaluate.tables import markdown_table, mean_of, number, write_csv
 from avatar.face_mesh import fit_head, head_pose
 from avatar.identity.choose import choose_face, load_portrait
 from avatar.identity.crop import landmark_box
@@ -130,7 +130,8 @@ def main() -> int:
     if not rows:
         LOG.error("no clip was scored")
         return 1
-    _write_csv(args.out / "scores.csv", rows)
+    write_csv(args.out / "scores.csv", rows)
+    LOG.info("%s", args.out / "scores.csv")
     plot_scores(rows, tracks, args.out / "scores.png")
     _print_tables(rows, _beside(args.beside, rows) + SHOWN)
     return 1 if failed else 0
@@ -269,14 +270,6 @@ def _beside(folder: Path | None, rows: list[dict]) -> tuple[tuple[str, str], ...
     for row in rows:
         row["beside"] = other.get(row["clip"], math.nan)
     return ((f"opening, {folder.name}", "beside"),)
-
-
-def _write_csv(path: Path, rows: list[dict]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    LOG.info("%s", path)
 
 
 def _print_tables(rows: list[dict], shown: Sequence[tuple[str, str]]) -> None:

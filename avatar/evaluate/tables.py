@@ -1,9 +1,12 @@
-"""Figures to Markdown tables."""
+"""Figures to tables: Markdown to read, CSV to go on with."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 
 def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -25,3 +28,11 @@ def number(value: float) -> str:
     if isinstance(value, int) or value == 0:
         return f"{value:g}"
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same keys as a CSV file; the first row's keys are the head."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

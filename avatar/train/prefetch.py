@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -12,7 +12,7 @@ Batch = TypeVar("Batch")
 _AHEAD = 4
 
 
-class _Steps(Dataset[Batch], Generic[Batch]):
+class _Steps(Dataset[Batch]):
     """The batch of a step as a data set that is indexed by the step."""
 
     def __init__(self, batch: Callable[[int], Batch]) -> None:

@@ -15,7 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from avatar.codec.mesh.bases import GROUP_FRAMES
 from avatar.codec.mesh.latent import LATENT_CHANNELS, GeometryLatent
-from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
+from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion, beginning_at
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.rig import default_rig
 from avatar.codec.mesh.rig_shapes_field import closed_vertices
@@ -26,7 +26,6 @@ from avatar.types import BBox, Face, HeadPose, Portrait, Stride
 
 _TOKEN_GRID = (2, 2)  # quadrants of the latent: brows and pose, eyes / mid-face, mouth
 _WIDEST_START = 1.6  # lip gap, canonical units; vowels reach about 1.5
-_SETTLE_FRAMES = 20  # over which what the latents cannot say of the photo's own expression fades
 
 
 class MeshCodec(ModelMixin, ConfigMixin):
@@ -101,19 +100,10 @@ class MeshCodec(ModelMixin, ConfigMixin):
     def decode_motion(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[MeshMotion]:
         """Blocks of latents [16, f, 4, 4] to blocks of motion that begins exactly at the portrait's own expression.
 
-        What the first latent frame leaves out of that expression fades over the first `_SETTLE_FRAMES`.
+        What the first latent frame leaves out of that expression fades over the first `SETTLE_FRAMES`.
         """
         own = portrait_geometry(portrait.face).own_expression
-        unsaid: np.ndarray | None = None
-        done = 0
-        for motion in self.latent.decode_blocks(latent_blocks):
-            if unsaid is None:
-                unsaid = (own - motion.expression[0]).astype(np.float32)
-            left = np.clip(np.arange(done, done + len(motion)) / _SETTLE_FRAMES, 0, 1)
-            done += len(motion)
-            share = (0.5 + 0.5 * np.cos(np.pi * left)).astype(np.float32)
-            expression = motion.expression + share[:, None, None] * unsaid
-            yield MeshMotion(expression, motion.rotation, motion.translation, motion.gaze)
+        return beginning_at(own, self.latent.decode_blocks(latent_blocks))
 
     def decode(self, latent_blocks: Iterable[torch.Tensor], portrait: Portrait) -> Iterator[np.ndarray]:
         """Blocks of latents [16, f, 4, 4] to blocks of frames (T, H, W, 3) uint8, however they are cut."""

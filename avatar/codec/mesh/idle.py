@@ -7,7 +7,7 @@ so a video can be made in pieces of any length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,14 @@ class IdleMotion:
             translation * begin * self.head_motion,
             gaze * begin,
         )
+
+    def added_to(self, motions: Iterable[MeshMotion]) -> Iterator[MeshMotion]:
+        """Blocks of what speech and feeling cause, with this life in them; `head_motion` scales the head in both."""
+        done, size = 0, self.head_motion
+        for motion in motions:
+            spoken = MeshMotion(motion.expression, motion.rotation * size, motion.translation * size, motion.gaze)
+            yield spoken + self.frames(done, done + len(motion))
+            done += len(motion)
 
     def _sway(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sums of a few slow sines with random phases: smooth, unbounded in time, never repeating."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from avatar.face_mesh import NUM_POINTS
 
 MOTION_FPS = 25.0
+SETTLE_FRAMES = 20  # over which a photo\'s own expression gives way to the motion\'s
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,17 @@ class MeshMotion:
             np.concatenate([part.translation for part in parts]),
             np.concatenate([part.gaze for part in parts]),
         )
+
+
+def beginning_at(expression: np.ndarray, motions: Iterable[MeshMotion]) -> Iterator[MeshMotion]:
+    """Blocks of motion whose first frame shows `expression` (478, 3); what it differs by fades over `SETTLE_FRAMES`."""
+    missing: np.ndarray | None = None
+    done = 0
+    for motion in motions:
+        if missing is None:
+            missing = (expression - motion.expression[0]).astype(np.float32)
+        left = np.clip(np.arange(done, done + len(motion)) / SETTLE_FRAMES, 0, 1)
+        done += len(motion)
+        share = (0.5 + 0.5 * np.cos(np.pi * left)).astype(np.float32)
+        shown = motion.expression + share[:, None, None] * missing
+        yield MeshMotion(shown, motion.rotation, motion.translation, motion.gaze)

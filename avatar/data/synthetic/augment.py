@@ -63,9 +63,7 @@ def _equaliser(frequencies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         gain = gain / (1 + (frequencies / rng.uniform(3000, 7800)) ** 12)
     if rng.random() < 0.4:
         gain = gain * (1 - 1 / (1 + (frequencies / rng.uniform(40, 320)) ** 6))
-    if (
-        rng.random() < 0.35
-    ):  # a band that is missing: no single cue may be relied on (D. S. Park et al., "SpecAugment", 2019)
+    if rng.random() < 0.35:  # a missing band: no single cue may be relied on (D. S. Park et al., "SpecAugment", 2019)
         low = rng.uniform(0, 0.9) * mel[-1]
         gain = np.where((mel > low) & (mel < low + rng.uniform(0.03, 0.14) * mel[-1]), 0.03 * gain, gain)
     return gain

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from avatar.codec.mesh.motion import MOTION_FPS
+from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
 from avatar.codec.mesh.rig import Rig
 from avatar.data.synthetic.articulation import SpeakingStyle, aperture, articulate
 from avatar.data.synthetic.phones import CHANNELS
@@ -42,10 +42,8 @@ _EFFORT = {
 _POSTURE = {"sad": (0.07, 0.03), "angry": (0.04, 0.0), "surprised": (-0.04, 0.0), "fearful": (-0.03, 0.02),
             "disgusted": (-0.02, 0.03), "contempt": (-0.04, 0.05)}  # fmt: skip
 _SETS_IN_SHARE = 0.6  # of the performances whose feeling is not yet on the face in the first frame
-_ONSET_FRAMES = (
-    8.0,
-    20.0,
-)  # about half a second (K. L. Schmidt et al., "Signal characteristics of spontaneous smiles", 2003)
+# About half a second (K. L. Schmidt et al., "Signal characteristics of spontaneous smiles", 2003).
+_ONSET_FRAMES = (8.0, 20.0)
 _MOUTH_PREFIXES = ("mouth_frown", "mouth_press", "mouth_stretch", "mouth_shrug", "mouth_dimple")
 _PARTING_PREFIXES = ("mouth_upper_up", "mouth_lower_down")
 
@@ -99,6 +97,10 @@ class RigMotion:
     rotation: np.ndarray
     translation: np.ndarray
     gaze: np.ndarray
+
+    def mesh(self, rig: Rig) -> MeshMotion:
+        """The same on the face mesh; the rig that the weights were made for."""
+        return MeshMotion(rig.displacement(self.weights), self.rotation, self.translation, self.gaze)
 
 
 def perform(utterance: Utterance, rig: Rig, performance: Performance, rng: np.random.Generator) -> RigMotion:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from avatar.codec.mesh.idle import IdleMotion
-from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
+from avatar.codec.mesh.motion import MOTION_FPS, beginning_at
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.rig import default_rig
 from avatar.data.synthetic.corpus import SpeechShard, load_voice
@@ -40,7 +40,6 @@ _LONG_ENOUGH_S = 2.0  # a voice's shorter sentences are taken only where it has 
 _LEAD_S, _TAIL_S = (0.3, 0.8), (0.2, 0.6)  # silence before and after a sentence
 _STRENGTH = (0.4, 1.0)
 _HEAD_MOTION = (0.4, 1.4)
-_SETTLE_FRAMES = 20  # over which the portrait's own expression gives way, as in `codec.mesh.codec`
 _BLOCK_FRAMES = 25
 
 
@@ -222,17 +221,10 @@ def _render(take: _Take, stage: Stage, path: Path) -> None:
 
 def _frames(take: _Take, stage: Stage) -> Iterator[np.ndarray]:
     rig = default_rig()
-    made = perform(take.utterance, rig, take.performance, np.random.default_rng((take.seed, 1)))
-    idle = IdleMotion(take.seed, take.head_motion)
-    settled = (np.arange(len(made.weights)) / _SETTLE_FRAMES).clip(0, 1)
-    share = (0.5 + 0.5 * np.cos(np.pi * settled)).astype(np.float32)  # the first frame is the portrait
-    unsaid = stage.own_expression - rig.displacement(made.weights[:1])[0]
-    for start in range(0, _num_frames(take.utterance), _BLOCK_FRAMES):
-        now = slice(start, min(start + _BLOCK_FRAMES, len(made.weights)))
-        expression = rig.displacement(made.weights[now]) + share[now, None, None] * unsaid
-        size = take.head_motion
-        spoken = MeshMotion(expression, made.rotation[now] * size, made.translation[now] * size, made.gaze[now])
-        yield stage.render(spoken + idle.frames(now.start, now.stop))
+    made = perform(take.utterance, rig, take.performance, np.random.default_rng((take.seed, 1))).mesh(rig)
+    blocks = (made[start : start + _BLOCK_FRAMES] for start in range(0, len(made), _BLOCK_FRAMES))
+    spoken = beginning_at(stage.own_expression, blocks)
+    return map(stage.render, IdleMotion(take.seed, take.head_motion).added_to(spoken))
 
 
 def _num_frames(utterance: Utterance) -> int:
