@@ -180,6 +180,11 @@ class Conditioning:
         text_tokens: [B, N_t, D_t] (large backbones).
         image_tokens: [B, N_c, D_c], CLIP picture tokens (large backbones).
         reference_latents: [B, C', F, H, W], concatenated to the noisy latents along channels.
+        audio_lengths: [B, S, F] how many of a frame's audio tokens are sound, the rest being padding that is not heard; None
+            for all.
+        audio_null: what stands for no sound, [B, S', F, N_a, D_a]; None for zeros. Systems that silence the sound before a
+            projector with biases need it.
+        text_null: what stands for no prompt, [B, N_t, D_t], as a rule the negative prompt; None for zeros.
     """
 
     audio_tokens: torch.Tensor | None = None
@@ -189,10 +194,20 @@ class Conditioning:
     text_tokens: torch.Tensor | None = None
     image_tokens: torch.Tensor | None = None
     reference_latents: torch.Tensor | None = None
+    audio_lengths: torch.Tensor | None = None
+    audio_null: torch.Tensor | None = None
+    text_null: torch.Tensor | None = None
 
     def with_dropped(self, *names: str) -> Conditioning:
-        """A copy in which the named tokens (`"audio"`, `"emotion"`, …) are zero: a null branch for guidance."""
-        return replace(self, **{key: torch.zeros_like(value) for key, value in self._named(names)})
+        """A copy in which the named tokens (`"audio"`, `"emotion"`, …) are the null ones, or zero: for guidance."""
+        nulls = {"audio_tokens": self.audio_null, "text_tokens": self.text_null}
+        return replace(
+            self,
+            **{
+                key: torch.zeros_like(value) if (null := nulls.get(key)) is None else null
+                for key, value in self._named(names)
+            },
+        )
 
     def frames(self, start: int, stop: int) -> Conditioning:
         """The part that belongs to latent frames [start, stop)."""
@@ -201,6 +216,8 @@ class Conditioning:
             "face_mask": None if self.face_mask is None else self.face_mask[:, :, start:stop],
             "emotion_tokens": None if self.emotion_tokens is None else self.emotion_tokens[:, start:stop],
             "reference_latents": None if self.reference_latents is None else self.reference_latents[:, :, start:stop],
+            "audio_lengths": None if self.audio_lengths is None else self.audio_lengths[:, :, start:stop],
+            "audio_null": None if self.audio_null is None else self.audio_null[:, :, start:stop],
         }
         return replace(self, **cut)
 
