@@ -209,6 +209,16 @@ class Conditioning:
             },
         )
 
+    def adapter_tokens(self) -> dict[str, torch.Tensor]:
+        """The tokens that adapters read, and their lengths, by name, without those that are not there."""
+        named = {
+            "audio": self.audio_tokens,
+            "audio_lengths": self.audio_lengths,
+            "identity": self.identity_tokens,
+            "emotion": self.emotion_tokens,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
     def frames(self, start: int, stop: int) -> Conditioning:
         """The part that belongs to latent frames [start, stop)."""
         cut = {

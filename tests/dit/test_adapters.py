@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from avatar.dit.adapters import AdapterConfig, SharedQueryAdapter, build_adapter
+from avatar.dit.adapters import AdapterConfig, AdapterInputs, SharedQueryAdapter, adapter_update, build_adapter
 from avatar.dit.block import AvatarBlock
 from avatar.errors import OptionError
 
@@ -77,7 +77,7 @@ def test_a_trained_shared_query_adapter_does_change_something() -> None:
     assert not torch.allclose(_run(block, {"audio": _audio()}), _run(_plain(block)), atol=1e-2)
 
 
-def test_the_shared_query_update_is_the_output_projection_without_its_bias() -> None:
+def test_the_shared_query_is_added_before_the_output_projection() -> None:
     """FantasyTalking, arXiv 2504.04842, eq. 5: one query, two attentions, summed before the output projection."""
     block = _block(_config("identity", "shared_query"))
     adapter = block.adapters["identity"]
@@ -86,6 +86,8 @@ def test_the_shared_query_update_is_the_output_projection_without_its_bias() -> 
     adapter.to_k = torch.nn.Linear(TOKEN_DIM, DIM)
     adapter.to_v = torch.nn.Linear(TOKEN_DIM, DIM)
     normed = torch.randn(BATCH, 12, DIM)
+    inputs = AdapterInputs({"identity": tokens})
+    listeners = [lambda query: adapter_update(adapter, block.adapter_configs[0], query, inputs)]
     with torch.no_grad():
         query = block.attn2.norm_q(block.attn2.to_q(normed))  # type: ignore[union-attr]
         q, k, v = (
@@ -93,7 +95,8 @@ def test_the_shared_query_update_is_the_output_projection_without_its_bias() -> 
         )
         attended = torch.softmax(q @ k.mT / (DIM // HEADS) ** 0.5, -1) @ v
         expected = attended.transpose(1, 2).flatten(2) @ block.attn2.to_out[0].weight.T  # type: ignore[union-attr]
-        update = block._shared_query(block.adapter_configs[0], normed, tokens, None)
+        alone = block.attn2(normed, TEXT)  # type: ignore[misc]
+        update = block.attn2(normed, TEXT, listeners=listeners) - alone  # type: ignore[misc]
     assert torch.allclose(update, expected, atol=1e-5)
 
 
@@ -167,7 +170,7 @@ def test_settings_are_checked() -> None:
         AdapterConfig.from_dict({"tokens": "audio", "kind": "residual", "token_dim": 8, "gate": True})
     with pytest.raises(OptionError, match="must be audio, identity or emotion, not 'text'"):
         _config("text", "residual")
-    with pytest.raises(OptionError, match="must be shared_query or residual, not 'adaln'"):
+    with pytest.raises(OptionError, match="must be shared_query, residual or input, not 'adaln'"):
         _config("audio", "adaln")
 
 
