@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{part: FOUNDATION | STAGES for part in BESIDE_PIPELINE},
     "presets": {"errors"},
     "clip": FOUNDATION,
+    "debug": FOUNDATION | STAGES,
     "parts": FOUNDATION | STAGES,
     "runtime": FOUNDATION | STAGES,
     "pipeline": FOUNDATION | STAGES | {"clip", "parts", "presets", "runtime"},
