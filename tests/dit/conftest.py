@@ -38,3 +38,43 @@ def make_model() -> MakeModel:
         return model.eval()
 
     return make
+
+
+_ORIGINAL_ATTENTION = {
+    "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o", "norm_q": "norm_q", "norm_k": "norm_k",
+    "add_k_proj": "k_img", "add_v_proj": "v_img", "norm_added_k": "norm_k_img",
+}  # fmt: skip
+_ORIGINAL_OUTER = {
+    "text_embedder.linear_1": "text_embedding.0",
+    "text_embedder.linear_2": "text_embedding.2",
+    "time_embedder.linear_1": "time_embedding.0",
+    "time_embedder.linear_2": "time_embedding.2",
+    "time_proj": "time_projection.1",
+    "image_embedder.norm1": "img_emb.proj.0",
+    "image_embedder.ff.net.0.proj": "img_emb.proj.1",
+    "image_embedder.ff.net.2": "img_emb.proj.3",
+    "image_embedder.norm2": "img_emb.proj.4",
+    "image_embedder.pos_embed": "img_emb.emb_pos",
+}
+
+
+def _original_name(name: str) -> str:
+    """Written from Wan's model.py, as the other way round in `avatar.dit.wan_keys`."""
+    for ours, wans in _ORIGINAL_OUTER.items():
+        name = name.replace(f"condition_embedder.{ours}", wans)
+    if name == "scale_shift_table":
+        return "head.modulation"
+    if not name.startswith("blocks."):
+        return name.replace("proj_out", "head.head")
+    name = name.replace("scale_shift_table", "modulation").replace("norm2", "norm3")
+    name = name.replace("ffn.net.0.proj", "ffn.0").replace("ffn.net.2", "ffn.2")
+    for attention, original in (("attn1", "self_attn"), ("attn2", "cross_attn")):
+        for ours, wans in _ORIGINAL_ATTENTION.items():
+            name = name.replace(f"{attention}.{ours}.", f"{original}.{wans}.")
+    return name
+
+
+@pytest.fixture(scope="session")
+def original_names() -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """diffusers' names to Wan's own."""
+    return lambda state: {_original_name(key): value.contiguous() for key, value in state.items()}
