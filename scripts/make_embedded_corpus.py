@@ -3,8 +3,11 @@
     python scripts/make_embedded_corpus.py CORPUS_DIR [--render N [--portraits PICTURES_DIR]]
 
 Needs the Debian packages espeak-ng, libespeak-ng1, flite, festival, festvox-kallpc16k, festvox-kdlpc16k,
-festvox-us-slt-hts and festvox-ru. Interrupted, it goes on where it stopped. The videos go to CORPUS_DIR/rendered, with
-a manifest.csv.
+festvox-us-slt-hts, festvox-ru, open-jtalk and open-jtalk-mecab-naist-jdic, a C compiler, and from PyPI
+
+    CFLAGS=-DPICO_DEBUG pip install --no-deps --no-binary ttspico ttspico==0.3.2 pyopenjtalk-plus==0.4.1.post10
+
+Interrupted, it goes on where it stopped. The videos go to CORPUS_DIR/rendered, with a manifest.csv.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 8 h)"
+        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 12 h)"
     )
     parser.add_argument("--render", type=_count, metavar="N", help="also make N videos of portraits saying the corpus")
     parser.add_argument(

@@ -155,8 +155,9 @@ class SpeechCrops:
 
 
 def _sampling_weight(shard: SpeechShard) -> float:
-    """Voices built from human recordings count most; all the espeak languages together about a third."""
-    return {"espeak": 0.035, "flite": 0.5, "festival": 0.35, "recordings": 1.4}[shard.voice.engine]
+    """Voices built from human recordings count most; all the espeak languages together about a sixth."""
+    weights = {"espeak": 0.035, "flite": 0.5, "festival": 0.35, "pico": 0.5, "open_jtalk": 0.5, "recordings": 1.4}
+    return weights[shard.voice.engine]
 
 
 def train_encoder(

@@ -17,8 +17,8 @@ class Voice:
 
     Attributes:
         name: unique name.
-        engine: `"espeak"`, `"flite"`, `"festival"` or `"recordings"`.
-        voice_id: the engine's own name for it (for `espeak`, the language).
+        engine: `"espeak"`, `"flite"`, `"festival"`, `"pico"`, `"open_jtalk"` or `"recordings"`.
+        voice_id: the engine's own name for it (for `espeak` and `pico`, the language).
         script: how its language is written, for `text.spoken_text`; `"english"` for sentences.
         hours: how much the default corpus holds of it.
         licence: of the voice.
@@ -36,6 +36,7 @@ class Voice:
 
 _ESPEAK = "espeak-ng GPL-3.0-or-later (program; its output is not covered)"
 _FLITE = "CMU flite, BSD-like"
+_PICO = "SVOX Pico, Apache-2.0"
 _ESPEAK_LANGUAGES: dict[str, str] = {
     "af": "latin", "ar": "arabic", "bg": "cyrillic", "bn": "digits", "ca": "latin", "cmn-latn-pinyin": "pinyin", "cs": "latin",
     "da": "latin", "de": "latin", "el": "greek", "en": "english", "en-us": "english", "es": "latin", "et": "latin", "fa": "digits",
@@ -73,6 +74,18 @@ VOICES: tuple[Voice, ...] = (
     Voice("festival-kal", "festival", "kal_diphone", "english", 0.25, "CSTR/CMU, BSD-like"),
     Voice("festival-ked", "festival", "ked_diphone", "english", 0.25, "CSTR/CMU, BSD-like", HELD_OUT),
     Voice("festival-slt-hts", "festival", "cmu_us_slt_arctic_hts", "english", 0.4, "CMU/HTS, BSD-like"),
+    *(
+        Voice(f"pico-{language}", "pico", language, "english" if language.startswith("en") else "latin", 0.5, _PICO)
+        for language in ("en-US", "en-GB", "de-DE", "fr-FR", "es-ES", "it-IT")
+    ),
+    Voice(
+        "open-jtalk-mei",
+        "open_jtalk",
+        "mei_normal",
+        "kana",
+        0.4,
+        "MMDAgent project, Nagoya Institute of Technology, CC-BY-3.0",
+    ),
     Voice(
         "recordings-ru-nsh", "recordings", "russian/msu_ru_nsh_clunits", "cyrillic", 1.6, "N. V. Shmyrev 2005, BSD-like"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -156,5 +157,15 @@ def test_espeak_speaks_with_phone_times(name: str) -> None:
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_flite_speaks_with_phone_times() -> None:
     voice = next(voice for voice in VOICES if voice.name == "flite-slt")
+    for utterance in islice(utterances(voice, 0), 2):
+        _check(utterance)
+
+
+@pytest.mark.skipif(
+    shutil.which("open_jtalk") is None or importlib.util.find_spec("pyopenjtalk") is None,
+    reason="Open JTalk or its voice is not installed",
+)
+def test_open_jtalk_speaks_with_phone_times() -> None:
+    voice = next(voice for voice in VOICES if voice.engine == "open_jtalk")
     for utterance in islice(utterances(voice, 0), 2):
         _check(utterance)
