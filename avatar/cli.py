@@ -23,7 +23,7 @@ from avatar.presets import PRESETS
 if TYPE_CHECKING:
     import numpy as np
 
-    from avatar.types import BBox
+    from avatar.types import FaceChoice
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
@@ -116,7 +116,8 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--face",
         type=_face_choice,
         metavar="FACE",
-        help="who speaks, if there are several: a number or a box L,T,R,B in px",
+        help="who speaks, if there are several: a number, a box L,T,R,B in px, or a word: "
+        "left, right, middle, top, bottom, largest",
     )
     parser.add_argument(
         "--speaker",
@@ -197,14 +198,20 @@ def _presets(args: argparse.Namespace) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _face_choice(text: str) -> int | BBox:
-    """`"2"` or `"left,top,right,bottom"`."""
+def _face_choice(text: str) -> FaceChoice:
+    """`"2"`, `"left,top,right,bottom"` or a word."""
+    from avatar.identity.choose import FACE_WORDS
+
     if re.fullmatch(r"\d+", text):
         return int(text)
+    if text in FACE_WORDS:
+        return text
     try:
         left, top, right, bottom = (float(part) for part in text.split(","))
     except ValueError as err:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a face's number nor a box L,T,R,B in pixels") from err
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a face's number nor a box L,T,R,B in pixels nor one of {', '.join(FACE_WORDS)}"
+        ) from err
     if right <= left or bottom <= top:
         raise argparse.ArgumentTypeError(f"the box {text!r} is empty: it is left,top,right,bottom in pixels")
     from avatar.types import BBox
@@ -212,11 +219,13 @@ def _face_choice(text: str) -> int | BBox:
     return BBox(left, top, right, bottom)
 
 
-def _speaker(text: str) -> tuple[int | BBox, Path]:
+def _speaker(text: str) -> tuple[FaceChoice, Path]:
     """`"FACE=SPEECH"`."""
     face, equals, speech = text.partition("=")
     if not (equals and speech):
-        raise argparse.ArgumentTypeError(f"{text!r} is not FACE=SPEECH, as in 2=her.wav or 40,30,210,250=her.wav")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FACE=SPEECH, as in 2=her.wav, left=her.wav or 40,30,210,250=her.wav"
+        )
     return _face_choice(face), Path(speech)
 
 

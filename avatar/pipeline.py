@@ -41,7 +41,7 @@ from avatar.media import check_waveform, mix_speech, read_waveform
 from avatar.parts import debug_parts, trained_parts
 from avatar.presets import resolve_preset
 from avatar.runtime import GraphSpeechEncoder, GraphTransformer, Notify, check_runtime
-from avatar.types import BBox, Conditioning, Face, LatentShape, Portrait, VideoShape, Waveform
+from avatar.types import Conditioning, Face, FaceChoice, LatentShape, Portrait, VideoShape, Waveform
 
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.5
@@ -50,7 +50,6 @@ MAX_SEED = 2**32 - 1
 SAME_FACE_IOU = 0.5
 BLOCK_BYTES = 16 << 20  # of frames handed over at a time
 
-FaceChoice = int | BBox | None
 Speech = str | Path | Waveform
 
 
@@ -84,7 +83,7 @@ class Options(TypedDict, total=False):
             picture of an expression, or `"auto"`: from the voice. Default neutral.
         seed: the same seed gives the same video. Default 0.
         size_px: longer side of the video; None, the default, keeps the picture's own.
-        face: which face speaks, by number or box, where there are several.
+        face: which face speaks, by number, box or word (`"left"`), where there are several.
         speakers: further people of the picture, each a face choice with a sound, speaking at the same time.
         num_inference_steps: sampling steps per chunk; None is 4.
         guidance_scale: how strictly the mouth follows the sound; None is 1.5, 1 is off.

@@ -99,6 +99,11 @@ class Face:
     pose: HeadPose
 
 
+# Which face of a picture: its number from 1, largest first; a box that holds it; a word such as "left"
+# (`identity.choose.FACE_WORDS`); None for the only one.
+FaceChoice = int | BBox | str | None
+
+
 @dataclass(frozen=True)
 class Portrait:
     """A picture and the face in it that will speak.

@@ -93,20 +93,20 @@ def test_defaults_are_the_documented_ones(pipeline: type[FakePipeline], tmp_path
 def test_every_option_reaches_the_pipeline(pipeline: type[FakePipeline], tmp_path: Path) -> None:
     options = (
         f"--preset debug --emotion happy:0.6 --seed 7 --size 512 --face 10,20,110,140 --speaker 2={SPEECH} "
-        f"--speaker 5,6,70,80={SPEECH} --steps 4 --guidance 1.5 --head-motion 0.5"
+        f"--speaker 5,6,70,80={SPEECH} --speaker left={SPEECH} --steps 4 --guidance 1.5 --head-motion 0.5"
     )
     assert main(["animate", PORTRAIT, SPEECH, "-o", str(tmp_path / "out.mp4"), *options.split()]) == 0
     asked = pipeline.asked
     assert (asked["preset"], asked["emotion"], asked["seed"], asked["size_px"]) == ("debug", "happy:0.6", 7, 512)
     assert asked["face"] == BBox(10, 20, 110, 140)
-    assert asked["speakers"] == [(2, Path(SPEECH)), (BBox(5, 6, 70, 80), Path(SPEECH))]
+    assert asked["speakers"] == [(2, Path(SPEECH)), (BBox(5, 6, 70, 80), Path(SPEECH)), ("left", Path(SPEECH))]
     assert (asked["num_inference_steps"], asked["guidance_scale"], asked["head_motion"]) == (4, 1.5, 0.5)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--face", "left"], "neither a face's number nor a box"),
+        (["--face", "behind"], "neither a face's number nor a box L,T,R,B in pixels nor one of left, right"),
         (["--face", "10,10,5,20"], "is empty"),
         (["--speaker", "her.wav"], "is not FACE=SPEECH"),
         (["--speaker", "2="], "is not FACE=SPEECH"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from avatar.errors import (
     SeveralFacesError,
 )
 from avatar.identity.protocols import FaceDetector
-from avatar.types import BBox, Face, Portrait
+from avatar.types import BBox, Face, FaceChoice, Portrait
 
 MIN_EYE_DISTANCE_PX = 36  # between the outer eye corners; a 96 px head shot has about 60
 MAX_YAW_DEG = 40.0  # beyond, half the mouth is hidden and would have to be invented
@@ -24,9 +25,18 @@ MAX_PITCH_DEG = 38.0
 MAX_ROLL_DEG = 50.0
 PASSER_BY_SIDE = 0.2  # a face smaller than this part of the largest one's side is taken for a passer-by
 MAX_LISTED = 8
+# Words for a face, and what is smallest for it; passers-by are not counted. "left" is the picture's left.
+FACE_WORDS: dict[str, Callable[[Face, tuple[int, int]], float]] = {
+    "left": lambda face, size: face.bbox.centre[0],
+    "right": lambda face, size: -face.bbox.centre[0],
+    "middle": lambda face, size: abs(face.bbox.centre[0] - size[0] / 2),
+    "top": lambda face, size: face.bbox.centre[1],
+    "bottom": lambda face, size: -face.bbox.centre[1],
+    "largest": lambda face, size: -_side(face),
+}
 
 
-def choose_face(image: np.ndarray, faces: list[Face], choice: int | BBox | None = None) -> Face:
+def choose_face(image: np.ndarray, faces: list[Face], choice: FaceChoice = None) -> Face:
     """The face that will speak.
 
     Without a choice there must be exactly one face, not counting passers-by: faces less than a fifth as large (in side
@@ -35,8 +45,8 @@ def choose_face(image: np.ndarray, faces: list[Face], choice: int | BBox | None 
     Args:
         image: (H, W, 3) uint8, the picture the faces were found in.
         faces: what a `FaceDetector` found, largest first.
-        choice: a face's number, counted from 1 in the order of `faces`; or a box in px that holds or overlaps it; or
-            None.
+        choice: a face's number, counted from 1 in the order of `faces`; a box in px that holds or overlaps it; where it is:
+            a key of `FACE_WORDS`; or None.
 
     Returns:
         One of `faces`.
@@ -44,7 +54,7 @@ def choose_face(image: np.ndarray, faces: list[Face], choice: int | BBox | None 
     Raises:
         NoFaceError: there is no face, or none in the box.
         SeveralFacesError: several faces and no choice, or several in the box.
-        OptionError: no face has this number.
+        OptionError: no face has this number, or no such word.
         FaceTooSmallError, ProfileFaceError: the chosen face is too small or turned too far away.
         FaceError: it lies on its side, or the picture's edge cuts its eyes or mouth off.
     """
@@ -55,13 +65,13 @@ def choose_face(image: np.ndarray, faces: list[Face], choice: int | BBox | None 
             f"camera, with at least {MIN_EYE_DISTANCE_PX} px from eye to eye; animals, backs of heads, full profiles "
             "and very abstract drawings are not recognised"
         )
-    face = _by_choice(faces, choice)
+    face = _by_choice(faces, choice, (width, height))
     _check_usable(face, width, height)
     return face
 
 
 def load_portrait(
-    picture: str | Path | np.ndarray, choice: int | BBox | None = None, detector: FaceDetector | None = None
+    picture: str | Path | np.ndarray, choice: FaceChoice = None, detector: FaceDetector | None = None
 ) -> Portrait:
     """Reads a picture and finds the face that will speak.
 
@@ -93,7 +103,7 @@ def load_portrait(
         raise type(err)(f"{picture}: {err}") from err
 
 
-def _portrait(image: np.ndarray, detector: FaceDetector, choice: int | BBox | None) -> Portrait:
+def _portrait(image: np.ndarray, detector: FaceDetector, choice: FaceChoice) -> Portrait:
     faces = detector.detect(image)
     chosen = choose_face(image, faces, choice)
     return Portrait(image, chosen, tuple(face for face in faces if face is not chosen))
@@ -111,9 +121,13 @@ def describe_faces(faces: list[Face]) -> str:
     return "; ".join(parts)
 
 
-def _by_choice(faces: list[Face], choice: int | BBox | None) -> Face:
+def _by_choice(faces: list[Face], choice: FaceChoice, size: tuple[int, int]) -> Face:
     if choice is None:
         return _only(faces)
+    if isinstance(choice, str):
+        if choice not in FACE_WORDS:
+            raise OptionError(f"no face is called {choice!r}; accepted: {', '.join(FACE_WORDS)}, a number, or a box")
+        return min(_prominent(faces), key=lambda face: FACE_WORDS[choice](face, size))
     if isinstance(choice, BBox):
         return _in_box(faces, choice)
     if not 1 <= choice <= len(faces):
@@ -124,13 +138,19 @@ def _by_choice(faces: list[Face], choice: int | BBox | None) -> Face:
 
 
 def _only(faces: list[Face]) -> Face:
-    largest = max(_side(face) for face in faces)
-    prominent = [face for face in faces if _side(face) >= PASSER_BY_SIDE * largest]
+    prominent = _prominent(faces)
     if len(prominent) > 1:
         raise SeveralFacesError(
-            f"{_count(faces)}; say who speaks with --face N or --face left,top,right,bottom: {describe_faces(faces)}"
+            f"{_count(faces)}; say who speaks with --face N, --face left,top,right,bottom or a word (left, right): "
+            f"{describe_faces(faces)}"
         )
     return prominent[0]
+
+
+def _prominent(faces: list[Face]) -> list[Face]:
+    """Without the passers-by."""
+    largest = max(_side(face) for face in faces)
+    return [face for face in faces if _side(face) >= PASSER_BY_SIDE * largest]
 
 
 def _in_box(faces: list[Face], box: BBox) -> Face:

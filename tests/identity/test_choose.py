@@ -17,7 +17,7 @@ from avatar.errors import (
     ProfileFaceError,
     SeveralFacesError,
 )
-from avatar.identity.choose import choose_face, load_portrait
+from avatar.identity.choose import FACE_WORDS, choose_face, load_portrait
 from avatar.identity.mediapipe_faces import MediaPipeFaces
 from avatar.types import BBox, Face
 
@@ -50,11 +50,23 @@ def test_no_face_says_how_large_the_picture_was() -> None:
 def test_several_faces_are_listed_with_the_ways_to_choose(make_face: FaceMaker) -> None:
     faces = [make_face(300, 400, 100), make_face(800, 400, 80)]
     with pytest.raises(
-        SeveralFacesError, match=r"2 faces.*--face N.*--face left,top,right,bottom: 1 = .*; 2 = "
+        SeveralFacesError, match=r"2 faces.*--face N.*--face left,top,right,bottom or a word .*: 1 = .*; 2 = "
     ) as err:
         choose_face(PICTURE, faces)
     assert "\n" not in str(err.value)
     assert isinstance(err.value, InputError)
+
+
+def test_a_word_says_where_the_face_is(make_face: FaceMaker) -> None:
+    left, middle, right = make_face(200, 500, 90), make_face(650, 300, 120), make_face(1000, 400, 100)
+    passer_by = make_face(50, 700, 10)
+    faces = [middle, right, left, passer_by]
+    named = {"left": left, "middle": middle, "right": right, "top": middle, "bottom": left, "largest": middle}
+    assert set(named) == set(FACE_WORDS)
+    for word, face in named.items():
+        assert choose_face(PICTURE, faces, word) is face, word
+    with pytest.raises(OptionError, match="no face is called 'behind'; accepted: left, right, middle"):
+        choose_face(PICTURE, faces, "behind")
 
 
 def test_a_face_of_the_crowd_is_not_several(make_face: FaceMaker) -> None:
