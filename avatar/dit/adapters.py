@@ -216,8 +216,9 @@ def adapter_update(adapter: nn.Module, config: AdapterConfig, hidden_states: Ten
     for index, spoken in enumerate(speakers):  # (B, F, M, D)
         heard = None if lengths is None else _heard(lengths[:, index], spoken.shape[2])
         update = _per_frame(adapter, hidden_states, spoken, heard=heard)
-        if masked and face_mask is not None:
-            update = update * face_mask[:, index].type_as(update)
+        if masked and face_mask is not None:  # one stream for several faces acts on all of them
+            where = face_mask[:, index] if len(speakers) > 1 else face_mask.amax(1)
+            update = update * where.type_as(update)
         total = update if total is None else total + update
     assert total is not None
     return total

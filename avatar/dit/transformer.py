@@ -268,15 +268,8 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
         batch, _, frames, height, width = hidden_states.shape
         p_t, p_h, p_w = self.config.patch_size
         grid = (frames // p_t, height // p_h, width // p_w)
-        if conditioning.reference_latents is not None:
-            hidden_states = torch.cat([hidden_states, conditioning.reference_latents.type_as(hidden_states)], dim=1)
         rotary_emb = self.rope(hidden_states)
-        if self.region_codes is not None:
-            codes = self.region_codes.type_as(hidden_states).expand(batch, -1, frames, -1, -1)
-            hidden_states = torch.cat([hidden_states, codes], dim=1)
-        hidden_states = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
-
-        temb, timestep_proj = self._embed_time(timestep, grid, hidden_states)
+        hidden_states, timestep_proj, temb = self.embed_latents(hidden_states, timestep, conditioning)
         text = conditioning.text_tokens if encoder_hidden_states is None else encoder_hidden_states
         image = conditioning.image_tokens if encoder_hidden_states_image is None else encoder_hidden_states_image
         context, num_image_tokens = self._embed_context(text, image)
@@ -293,6 +286,28 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
         if self.config.prediction == "sample":
             output = _velocity_from_sample(noisy, output, timestep)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+    def embed_latents(
+        self, latents: Tensor, timestep: Tensor, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the first block is given: video tokens, and the noise level for blocks and head.
+
+        Args:
+            latents, timestep, conditioning: as for `forward`.
+
+        Returns:
+            (B, F * N, D), (B, 6, D) and (B, D); the latter two per token where there is a noise level per frame.
+        """
+        batch, _, frames, height, width = latents.shape
+        p_t, p_h, p_w = self.config.patch_size
+        if conditioning.reference_latents is not None:
+            latents = torch.cat([latents, conditioning.reference_latents.type_as(latents)], dim=1)
+        if self.region_codes is not None:
+            codes = self.region_codes.type_as(latents).expand(batch, -1, frames, -1, -1)
+            latents = torch.cat([latents, codes], dim=1)
+        video = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
+        temb, projected = self._embed_time(timestep, (frames // p_t, height // p_h, width // p_w), video)
+        return video, projected, temb
 
     def _embed_time(self, timestep: Tensor, grid: tuple[int, int, int], like: Tensor) -> tuple[Tensor, Tensor]:
         embedder = self.condition_embedder
