@@ -121,6 +121,18 @@ def skin_triangles() -> np.ndarray:
     return skin
 
 
+@cache
+def mirror_points() -> np.ndarray:
+    """(478,) int64: the point on the other side of the face; the mesh is symmetric. Read-only."""
+    skin = canonical_vertices()[:NUM_SKIN_POINTS].astype(np.float64)
+    partner = ((skin[:, None] * (-1, 1, 1) - skin[None]) ** 2).sum(axis=2).argmin(axis=1)
+    centre, right, up, left, down = range(5)
+    rim = [centre, left, up, right, down]
+    mirrored = np.concatenate([partner, np.array(LEFT_IRIS)[rim], np.array(RIGHT_IRIS)[rim]])
+    mirrored.setflags(write=False)
+    return mirrored
+
+
 def to_canonical_axes(landmarks: np.ndarray) -> np.ndarray:
     """Picture landmarks (…, 3) (y down, z away from the camera) with y up and z towards the camera, still in px."""
     return landmarks * np.array([1, -1, -1], landmarks.dtype)

@@ -97,3 +97,12 @@ def test_signs_of_the_pose_are_the_picture_s() -> None:
     assert (_rotation(20, 0, 0) @ nose)[0] > 0, "positive yaw: the nose points to the picture's right"
     assert (_rotation(0, 20, 0) @ nose)[1] > 0, "positive pitch: the nose points up"
     assert (_rotation(0, 0, 20) @ top)[0] > 0, "positive roll: the top of the head leans right, clockwise"
+
+
+def test_mirroring_the_face_exchanges_its_sides() -> None:
+    mirror = face_mesh.mirror_points()
+    assert (mirror[mirror] == np.arange(face_mesh.NUM_POINTS)).all()
+    exchanged = face_mesh.canonical_vertices()[mirror] * (-1, 1, 1)
+    assert np.abs(exchanged - face_mesh.canonical_vertices())[: face_mesh.NUM_SKIN_POINTS].max() < 0.02
+    assert set(mirror[list(face_mesh.RIGHT_EYE)]) == set(face_mesh.LEFT_EYE)
+    assert mirror[470] == 475

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,12 +20,14 @@ class SquareCrop:
         centre_x, centre_y: its centre, px.
         side_px: its side.
         angle_rad: how far it is turned, clockwise on the screen; the face inside then stands upright.
+        mirrored: whether the cut-out shows it left and right exchanged.
     """
 
     centre_x: float
     centre_y: float
     side_px: float
     angle_rad: float = 0.0
+    mirrored: bool = False
 
     @classmethod
     def around_landmarks(cls, landmarks: np.ndarray, scale: float = 1.5) -> SquareCrop:
@@ -40,7 +42,7 @@ class SquareCrop:
 
     def matrix(self, size_px: int) -> np.ndarray:
         """The affine map (2, 3) from picture px to px of the cut-out of side `size_px`."""
-        axes = _axes(self.angle_rad).T * (size_px / self.side_px)
+        axes = self._axes().T * (size_px / self.side_px)
         offset = size_px / 2 - axes @ np.array([self.centre_x, self.centre_y])
         return np.column_stack([axes, offset])
 
@@ -61,15 +63,18 @@ class SquareCrop:
         columns, rows = (right - left) // shrink, (bottom - top) // shrink
         part = image[top : top + rows * shrink, left : left + columns * shrink]
         small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
-        moved = SquareCrop(
-            (self.centre_x - left) / shrink, (self.centre_y - top) / shrink, self.side_px / shrink, self.angle_rad
-        )
+        middle_x, middle_y = (self.centre_x - left) / shrink, (self.centre_y - top) / shrink
+        moved = replace(self, centre_x=middle_x, centre_y=middle_y, side_px=self.side_px / shrink)
         return _warp(small, moved.matrix(size_px), size_px)
 
     def to_picture(self, landmarks: np.ndarray) -> np.ndarray:
         """Landmarks in parts of the cut-out's side, (N, 3), as picture px (N, 3) float32; z grows alike."""
-        flat = (landmarks[:, :2] - 0.5) * self.side_px @ _axes(self.angle_rad).T + (self.centre_x, self.centre_y)
+        flat = (landmarks[:, :2] - 0.5) * self.side_px @ self._axes().T + (self.centre_x, self.centre_y)
         return np.column_stack([flat, landmarks[:, 2] * self.side_px]).astype(np.float32)
+
+    def _axes(self) -> np.ndarray:
+        """Columns: the picture directions of the cut-out's right and down."""
+        return _axes(self.angle_rad) * ((-1.0, 1.0) if self.mirrored else (1.0, 1.0))
 
 
 def landmark_box(landmarks: np.ndarray) -> BBox:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ from avatar.errors import MissingDependencyError, NoFaceError
 from avatar.identity.crop import SquareCrop, landmark_box
 from avatar.identity.mesh_graph import MESH_GRAPH, PRESENCE_STREAM
 from avatar.identity.native import missing_library, quiet_native_log
-from avatar.identity.plausibility import MeshEvidence, is_plausible, mesh_residual
+from avatar.identity.plausibility import Candidate, MeshEvidence, is_plausible, mesh_residual, rank
 from avatar.identity.proposals import Detection, fit_within, moved, overlap, suppressed, tile_starts, turned_back
 from avatar.types import BBox, Face
 
@@ -38,6 +38,7 @@ MAX_CANDIDATES = 24
 START_SCALES = (1.6, 2.2, 1.2)  # of the detector's box; the later ones only if the first leads nowhere
 MESH_CROP = 1.5  # of the mesh's box: what MediaPipe's own graph cuts
 MESH_CROP_CLOSE = 1.2
+TRACK_CROP = 1.4  # steadier from frame to frame than 1.5; wider ones lose the lips
 SECOND_LOOK_SCALES = (1.8, 2.6)  # of the mesh's box
 KEYPOINT_TOLERANCE = 0.15  # outer-eye distances between the detectors' and the mesh's eyes, nose and mouth
 HOPELESS_PRESENCE = 0.02
@@ -45,19 +46,6 @@ WIDER_VIEWS = (1.9, 2.2, 2.5, 2.9)  # of the mesh's box
 PARTS_APART = 0.05  # outer-eye distances between what two views take for the same part of the face
 _PARTS = ((*face_mesh.RIGHT_EYE, *face_mesh.LEFT_EYE), (face_mesh.NOSE_TIP,), face_mesh.LIPS_OUTER)
 STEADY_SPREAD = 0.06  # a mesh that holds so still under another cut needs no other start
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A place that may hold a face, with all that was measured there.
-
-    Attributes:
-        face: what the mesh makes of it.
-        evidence: what speaks for a face; `is_plausible(evidence)` decides.
-    """
-
-    face: Face
-    evidence: MeshEvidence
 
 
 class MediaPipeFaces:
@@ -127,11 +115,10 @@ class MediaPipeFaces:
         for frame in frames:
             points = None
             if last is not None:
-                points, presence = self._mesh(frame, SquareCrop.around_landmarks(last, MESH_CROP))
-                if presence < TRACKING_PRESENCE or not _same_place(points, last):
-                    points = None
+                points = self._both_ways(frame, last)
             if points is None:
                 points = self._find_again(frame, start if last is None else landmark_box(last))
+                points = points if points is None else self._both_ways(frame, points)
             if points is not None:
                 last = points
             yield points
@@ -160,7 +147,20 @@ class MediaPipeFaces:
         whole = rect_class(x_center=0.5, y_center=0.5, width=1.0, height=1.0, rotation=0.0)
         out = solution.process({"image": np.ascontiguousarray(picture), "roi": whole})
         points = np.array([(p.x, p.y, p.z) for p in out.landmarks.landmark], np.float64)
+        if crop.mirrored:
+            points = points[face_mesh.mirror_points()]
         return crop.to_picture(points), float(getattr(out, PRESENCE_STREAM))
+
+    def _both_ways(self, image: np.ndarray, last: np.ndarray) -> np.ndarray | None:
+        """Landmarks (478, 3) near those of the frame before, or None: the mean of what the network sees directly and
+        mirrored, which takes out what it sees differently on the two sides of a face."""
+        crop = SquareCrop.around_landmarks(last, TRACK_CROP)
+        views = []
+        for one in (crop, replace(crop, mirrored=True)):
+            points, presence = self._mesh(image, one)
+            if presence >= TRACKING_PRESENCE and _same_place(points, last):
+                views.append(points)
+        return np.mean(views, axis=0) if views else None
 
     def _inspect(self, image: np.ndarray, detections: list[Detection]) -> list[Candidate]:
         return [self._agreed(image, self._look_closer(image, one)) for one in detections[:MAX_CANDIDATES]]
@@ -192,10 +192,10 @@ class MediaPipeFaces:
             tried.append(self._settle(image, square, detection.score, MESH_CROP))
             if is_plausible(tried[-1].evidence) and tried[-1].evidence.spread < STEADY_SPREAD:
                 return tried[-1]
-        best = max(tried, key=_rank)
+        best = max(tried, key=rank)
         if is_plausible(best.evidence):
             square = SquareCrop.around_landmarks(best.face.landmarks, MESH_CROP_CLOSE)
-            best = max(best, self._settle(image, square, detection.score, MESH_CROP_CLOSE), key=_rank)
+            best = max(best, self._settle(image, square, detection.score, MESH_CROP_CLOSE), key=rank)
         return best
 
     def _settle(self, image: np.ndarray, crop: SquareCrop, score: float, scale: float) -> Candidate:
@@ -292,7 +292,7 @@ class MediaPipeFaces:
     def _merge(known: list[Candidate], new: list[Candidate]) -> list[Candidate]:
         """One candidate for each place, the more plausible one, largest first."""
         kept: list[Candidate] = []
-        ordered = sorted(known + new, key=_rank, reverse=True)
+        ordered = sorted(known + new, key=rank, reverse=True)
         for candidate in ordered:
             if all(overlap(candidate.face.bbox, other.face.bbox) < 0.4 for other in kept):
                 kept.append(candidate)
@@ -371,14 +371,6 @@ def _mediapipe() -> Any:
 def _face(landmarks: np.ndarray) -> Face:
     fit = face_mesh.fit_head(landmarks)
     return Face(landmark_box(landmarks), landmarks, face_mesh.head_pose(fit.rotation))
-
-
-def _rank(candidate: Candidate) -> tuple[bool, float]:
-    """Higher is better: a face before none, then the steadiest mesh that the detectors agree with, or the likeliest."""
-    evidence = candidate.evidence
-    if is_plausible(evidence):
-        return True, -evidence.spread - evidence.keypoint_offset
-    return False, evidence.second_score + evidence.presence
 
 
 def _apart(one: np.ndarray, other: np.ndarray, part: Sequence[int]) -> float:

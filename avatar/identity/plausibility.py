@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar import face_mesh
+from avatar.types import Face
 
 # Set between what 134 frames of real talking heads and 40 pictures gave (second score 0.84 and more in all but one
 # very blurred face) and what 328 false alarms gave (0.79 and less).
@@ -43,6 +44,19 @@ class MeshEvidence:
         return cls(score, 0.0, presence, math.inf, math.inf, math.inf)
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A place that may hold a face, with all that was measured there.
+
+    Attributes:
+        face: what the mesh makes of it.
+        evidence: what speaks for a face; `is_plausible(evidence)` decides.
+    """
+
+    face: Face
+    evidence: MeshEvidence
+
+
 def is_plausible(evidence: MeshEvidence) -> bool:
     """Whether the evidence is that of a human (or human-like: painted, carved) face."""
     return (
@@ -58,3 +72,11 @@ def mesh_residual(landmarks: np.ndarray) -> float:
     shape = face_mesh.fit_head(landmarks).invert(face_mesh.to_canonical_axes(landmarks))
     mean = face_mesh.canonical_vertices()
     return float(np.sqrt(((shape - mean) ** 2).sum(axis=1).mean()) / face_mesh.outer_eye_distance(mean))
+
+
+def rank(candidate: Candidate) -> tuple[bool, float]:
+    """Higher is better: a face before none, then the steadiest mesh that the detectors agree with, or the likeliest."""
+    evidence = candidate.evidence
+    if is_plausible(evidence):
+        return True, -evidence.spread - evidence.keypoint_offset
+    return False, evidence.second_score + evidence.presence

@@ -11,7 +11,8 @@ from avatar.types import Face
 FaceMaker = Callable[..., Face]
 
 
-@pytest.mark.parametrize("crop", [SquareCrop(50, 60, 40), SquareCrop(50.3, 60.7, 33, 0.6), SquareCrop(10, 5, 90, -2.0)])
+@pytest.mark.parametrize("crop", [SquareCrop(50, 60, 40), SquareCrop(50.3, 60.7, 33, 0.6), SquareCrop(10, 5, 90, -2.0),
+                                  SquareCrop(50.3, 60.7, 33, 0.6, mirrored=True)])  # fmt: skip
 def test_points_come_back_to_where_the_pixels_came_from(crop: SquareCrop) -> None:
     places = np.array([[50.0, 60.0], [41.5, 66.0], [20.0, 10.0]])
     inside = places @ crop.matrix(100)[:, :2].T + crop.matrix(100)[:, 2]
@@ -42,3 +43,10 @@ def test_a_turned_face_is_cut_upright(make_face: FaceMaker) -> None:
     level = face.landmarks[[33, 263], :2] @ crop.matrix(100)[:, :2].T + crop.matrix(100)[:, 2]
     assert level[0, 1] == pytest.approx(level[1, 1], abs=0.1)
     assert level[0, 0] < level[1, 0]
+
+
+def test_a_mirrored_cut_is_the_cut_with_left_and_right_exchanged() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    picture = np.repeat(np.repeat(picture, 4, axis=0), 4, axis=1)
+    cut, mirrored = (SquareCrop(240, 180, 150, 0.3, mirrored=m).cut(picture, 64).astype(int) for m in (False, True))
+    assert np.abs(mirrored - cut[:, ::-1]).mean() < 0.5  # the warp rounds to 1/32 px

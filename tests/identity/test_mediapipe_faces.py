@@ -111,6 +111,13 @@ def test_tracking_follows_a_moving_face(detector: MediaPipeFaces, astronaut: np.
         assert _error(points - (4 * i, 0, 0), astronaut_face.landmarks) < 0.04
 
 
+def test_a_mirrored_video_gives_mirrored_landmarks(detector: MediaPipeFaces, astronaut: np.ndarray) -> None:
+    landmarks, _ = detector.track([astronaut] * 4)
+    mirrored, _ = detector.track([np.ascontiguousarray(astronaut[:, ::-1])] * 4)
+    exchanged = mirrored[-1][face_mesh.mirror_points()] * (-1, 1, 1) + (astronaut.shape[1], 0, 0)
+    assert _error(exchanged, landmarks[-1]) < 0.002
+
+
 def test_tracking_marks_lost_frames_and_finds_the_face_again(detector: MediaPipeFaces, astronaut: np.ndarray) -> None:
     blank = np.zeros_like(astronaut)
     landmarks, found = detector.track([astronaut, blank, astronaut])
