@@ -7,11 +7,14 @@ P. Esser et al., arXiv 2403.03206, eq. 23.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from avatar.errors import OptionError
+
+Spacing = Literal["to_zero", "to_one"]
 
 
 def shifted_sigmas(num_steps: int, shift: float) -> Tensor:
@@ -23,6 +26,28 @@ def shifted_sigmas(num_steps: int, shift: float) -> Tensor:
     if num_steps < 1:
         raise OptionError(f"num_inference_steps must be 1 or more, not {num_steps}")
     sigmas = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
+
+
+def flow_sigmas(num_steps: int, shift: float, spacing: Spacing = "to_zero") -> Tensor:
+    """Noise levels from 1 to 0, (num_steps + 1,), before the shift evenly spaced.
+
+    Args:
+        num_steps: how many steps.
+        shift: towards much noise.
+        spacing: `"to_zero"`: over [1, 0] (FantasyTalking, EchoMimicV3, OmniAvatar); `"to_one"`: timesteps over [1000, 1], and
+            then a last, short step to 0 (MultiTalk, InfiniteTalk).
+
+    Raises:
+        OptionError: fewer than one step, or another spacing.
+    """
+    if spacing == "to_zero":
+        return shifted_sigmas(num_steps, shift)
+    if spacing != "to_one":
+        raise OptionError(f"spacing of noise levels must be to_zero or to_one, not {spacing!r}")
+    if num_steps < 1:
+        raise OptionError(f"num_inference_steps must be 1 or more, not {num_steps}")
+    sigmas = torch.cat([torch.linspace(1000, 1, num_steps, dtype=torch.float64) / 1000, torch.zeros(1)])
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 
 
