@@ -3,6 +3,7 @@
     AvatarError
     ├── InputError            a file, picture or sound that cannot be used
     │   ├── MediaError        unreadable, empty, truncated or unsupported media
+    │   ├── WeightsError      a file of weights that does not fit the model
     │   └── FaceError         the picture was read, but not exactly one usable face was found
     │       ├── NoFaceError
     │       ├── SeveralFacesError
@@ -54,6 +55,10 @@ class InputError(AvatarError):
 
 class MediaError(InputError):
     """A media file is missing, empty, truncated, or of a kind that is not supported."""
+
+
+class WeightsError(InputError):
+    """A file of weights does not fit: keys are missing, surplus or of another shape, or the base is another model."""
 
 
 class FaceError(InputError):

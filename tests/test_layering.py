@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "debug": FOUNDATION | STAGES,
     "parts": FOUNDATION | STAGES,
     "runtime": FOUNDATION | STAGES,
+    "wan": FOUNDATION | STAGES | {"clip"},
     "pipeline": FOUNDATION | STAGES | {"clip", "parts", "presets", "runtime"},
     "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"presets", "runtime", "pipeline"},
     "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
@@ -32,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ALLOWED_SIBLINGS: dict[tuple[str, str], str] = {
     ("codec", "identity"): "the renderer finds the person in the picture itself where no mask is given",
     ("emotion", "audio"): "prosody is measured where somebody speaks",
+    ("dit", "audio"): "a published adapter names the speech front end it was trained behind",
     ("train", "data"): "training reads the clips that data describes",
     ("evaluate", "data"): "reports are made over a manifest",
 }

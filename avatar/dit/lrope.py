@@ -57,6 +57,11 @@ def query_positions(scores: Tensor) -> tuple[Tensor, Tensor]:
     return labels, positions
 
 
+def token_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks of a picture or of its latents on the token grid: (R, H, W) to (R, height, width), 0 or 1, nearest neighbour."""
+    return (nn.functional.interpolate(masks[None].float(), (height, width), mode="nearest")[0] > 0).float()
+
+
 def voice_positions(tokens_per_voice: int, device: torch.device | None = None) -> Tensor:
     """Rotary positions of the audio tokens of both voices, (2 * M,), speaker 1 first."""
     return torch.tensor(VOICE_POSITIONS, device=device).repeat_interleave(tokens_per_voice)

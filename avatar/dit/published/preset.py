@@ -1,0 +1,122 @@
+"""What a published system is made of, as data: base model, adapter file, speech encoder, guidance, schedule and defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from avatar.audio.front_end import SpeechFrontEnd
+from avatar.dit.guidance import GuidanceBranch, GuidanceOrder, nested_guidance
+from avatar.dit.sampler import Spacing, flow_sigmas
+
+
+@dataclass(frozen=True)
+class Download:
+    """Files on the Hugging Face hub.
+
+    Attributes:
+        repository: its id.
+        files: patterns of the files that are needed.
+        licence: of the weights, as their publisher states it; `"not stated"` where nobody does.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    licence: str
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The Wan model an adapter was trained on.
+
+    Attributes:
+        download: where it is.
+        image_to_video: whether it attends to CLIP's tokens of the first frame.
+        in_channels: of the patch embedding, before the adapter file may replace it.
+    """
+
+    download: Download
+    image_to_video: bool = True
+    in_channels: int = 36
+
+
+@dataclass(frozen=True)
+class GuidanceDefaults:
+    """How a system combines its branches.
+
+    Attributes:
+        order: which condition is nested in which.
+        text_scale, audio_scale: the published defaults.
+    """
+
+    order: GuidanceOrder
+    text_scale: float
+    audio_scale: float
+
+    def rule(self, text_scale: float | None = None, audio_scale: float | None = None) -> tuple[GuidanceBranch, ...]:
+        """Branches for `guided_velocity`; None for the published scale."""
+        return nested_guidance(
+            self.order,
+            self.text_scale if text_scale is None else text_scale,
+            self.audio_scale if audio_scale is None else audio_scale,
+        )
+
+
+@dataclass(frozen=True)
+class ScheduleDefaults:
+    """Noise levels: how many steps, shifted how far, spaced how."""
+
+    num_inference_steps: int
+    shift: float
+    spacing: Spacing = "to_zero"
+
+    def sigmas(self, num_inference_steps: int | None = None, shift: float | None = None) -> Tensor:
+        """Noise levels for `sample_euler`; None for the published value."""
+        return flow_sigmas(
+            self.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            self.shift if shift is None else shift,
+            self.spacing,
+        )
+
+
+@dataclass(frozen=True)
+class PublishedPreset:
+    """One published system.
+
+    Attributes:
+        name: what `--preset` takes.
+        title: how its authors call it.
+        source: code whose behaviour is reproduced, with the commit.
+        base: the model under it.
+        adapter: the adapter file.
+        encoder: the speech encoder.
+        front_end: how sound becomes features.
+        guidance: how branches are combined.
+        schedule: noise levels.
+        chunk_frames: video frames made at a time.
+        overlap_frames: video frames a chunk shares with the one before; 0 for a system that makes one piece.
+        max_side_px: longer side of the pictures it was made for.
+        max_speakers: voices its own mechanism tells apart; more are bound by face masks.
+        long_video: `"single"` piece, `"chunks"` after one another, or `"windows"` blended in every step.
+    """
+
+    name: str
+    title: str
+    source: str
+    base: BaseModel
+    adapter: Download
+    encoder: Download
+    front_end: SpeechFrontEnd
+    guidance: GuidanceDefaults
+    schedule: ScheduleDefaults
+    chunk_frames: int = 81
+    overlap_frames: int = 0
+    max_side_px: int = 832
+    max_speakers: int = 1
+    long_video: Literal["single", "chunks", "windows"] = "single"
+
+
+ENGLISH_WAV2VEC2 = Download("facebook/wav2vec2-base-960h", ("config.json", "model.safetensors"), "Apache-2.0")
+CHINESE_WAV2VEC2 = Download("TencentGameMate/chinese-wav2vec2-base", ("config.json", "pytorch_model.bin"), "MIT")
