@@ -95,6 +95,16 @@ def test_a_batch_is_a_function_of_seed_and_step(items: list[MotionItem], latent:
     assert not torch.equal(one.windows, other.windows)
 
 
+def test_noise_on_the_features_is_of_many_strengths_and_touches_nothing_else(
+    items: list[MotionItem], latent: GeometryLatent
+) -> None:
+    recipe = replace(RECIPE, batch_size=32, feature_noise=2.0)
+    clean, noisy = (MotionCrops(items, recipe, latent, augment=augment).batch(0) for augment in (False, True))
+    assert torch.equal(clean.latents, noisy.latents) and torch.equal(clean.clean_frames, noisy.clean_frames)
+    strength = (noisy.windows - clean.windows).flatten(1).std(dim=1)  # the features' own spread is 1
+    assert strength.min() < 0.3 and 1.5 < strength.max() < 2.1 and 0.7 < strength.mean() < 1.3
+
+
 def test_batches_have_the_shapes_the_networks_take(items: list[MotionItem], latent: GeometryLatent) -> None:
     crops = MotionCrops(items, replace(RECIPE, batch_size=16), latent)
     batch = crops.batch(0)
@@ -120,7 +130,7 @@ def test_sound_and_motion_of_a_crop_belong_together(items: list[MotionItem], lat
     full = float(
         lips(latent.encode_rig(rig.weights(1, jaw_open=1.0), *_still(1), latent.rig_matrix(rig))[None])[0, 0, 4]
     )
-    batch = MotionCrops([item], replace(RECIPE, batch_size=8), latent).batch(0)
+    batch = MotionCrops([item], replace(RECIPE, batch_size=8), latent, augment=False).batch(0)
     frames = lips(batch.latents).unflatten(2, (4, 9))[..., 4] / full * NUM_FRAMES  # (B, F, 4): which frame this is
     centres = batch.windows[:, 1:, 7:9, 0].mean(-1)  # (B, F - 1): the feature in the middle of each window
     expected = 2 * frames[:, 1:].mean(-1) + 0.5
