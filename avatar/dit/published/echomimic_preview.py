@@ -35,6 +35,7 @@ PRESET = PublishedPreset(
     chunk_frames=113,
     overlap_frames=8,
     max_side_px=768,
+    face_mask=True,
     long_video="chunks",
 )
 LAYOUT = Layout(

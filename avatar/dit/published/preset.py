@@ -99,6 +99,7 @@ class PublishedPreset:
         overlap_frames: video frames a chunk shares with the one before; 0 for a system that makes one piece.
         max_side_px: longer side of the pictures it was made for.
         max_speakers: voices its own mechanism tells apart; more are bound by face masks.
+        face_mask: whether the sound of one speaker, too, acts on the face alone; that of several always does.
         long_video: `"single"` piece, `"chunks"` after one another, or `"windows"` blended in every step.
     """
 
@@ -115,6 +116,7 @@ class PublishedPreset:
     overlap_frames: int = 0
     max_side_px: int = 832
     max_speakers: int = 1
+    face_mask: bool = False
     long_video: Literal["single", "chunks", "windows"] = "single"
 
 

@@ -1,0 +1,1 @@
+"""Talking videos from Wan's image-to-video models with published adapters, in pixels."""

@@ -1,0 +1,50 @@
+"""The sound of one chunk, as the adapter's projector wants it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Wav2Vec2Model
+
+from avatar.audio.front_end import FEATURE_RATE_HZ, SpeechFrontEnd, speech_features
+from avatar.dit.published.loading import PublishedAdapter
+from avatar.dit.published.projectors import AudioTokens, PackProjector, SlotProjector
+from avatar.types import Waveform
+from avatar.wan.plan import Chunk
+
+_MARGIN_S = 0.05  # so that the encoder, whose last window hangs over, gives a feature for the very end
+
+
+def features_of(encoder: Wav2Vec2Model, speech: Waveform, front_end: SpeechFrontEnd, num_frames: int) -> Tensor:
+    """Features of a sound, and of the silence after it, for all frames of a video; see `speech_features`."""
+    if front_end.at_video_rate:
+        return speech_features(encoder, speech, front_end, num_frames)
+    missing = math.ceil((num_frames / front_end.fps + _MARGIN_S) * speech.sample_rate_hz) - len(speech.samples)
+    samples = np.pad(speech.samples, (0, max(0, missing)))
+    return speech_features(encoder, Waveform(samples, speech.sample_rate_hz), front_end)
+
+
+@torch.no_grad()
+def tokens_of_chunk(adapter: PublishedAdapter, features: Sequence[Tensor], chunk: Chunk) -> AudioTokens:
+    """Audio tokens of a chunk.
+
+    Args:
+        adapter: whose projector makes them.
+        features: of the whole sound, of each speaker.
+        chunk: which part.
+
+    Returns:
+        Tokens of the chunk's latent frames.
+    """
+    projector = adapter.projector
+    parameter = next(projector.parameters())
+    features = [each.to(parameter.device, parameter.dtype) for each in features]
+    if isinstance(projector, SlotProjector | PackProjector):  # they count in video frames, and know where they are
+        return projector.audio_tokens(features, chunk.num_frames, start=chunk.start)
+    per_frame = FEATURE_RATE_HZ / adapter.preset.front_end.fps
+    first, last = round(chunk.start * per_frame), round(chunk.stop * per_frame)
+    return projector.audio_tokens([each[first:last] for each in features], chunk.num_frames)

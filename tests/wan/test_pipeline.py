@@ -1,0 +1,198 @@
+"""The Wan pipeline end to end, each published system's path, on tiny models of the real classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from avatar.codec.wan import WanCodec
+from avatar.debug import DEBUG_SYSTEMS, debug_adapter, load_debug_adapter, write_debug_repository
+from avatar.dit.published import fantasytalking
+from avatar.errors import InputError, OptionError
+from avatar.identity.choose import load_portrait
+from avatar.media import read_picture
+from avatar.types import MODEL_SAMPLE_RATE_HZ, BBox, Face, Portrait, Waveform
+from avatar.wan.pipeline import WanAvatarPipeline
+
+PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.png"
+SMALL: dict[str, Any] = {"size_px": 32, "num_inference_steps": 2, "chunk_frames": 13}
+Make = Callable[[str], WanAvatarPipeline]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    folders = {
+        kind: write_debug_repository(tmp_path_factory.mktemp("wan") / kind, kind)  # type: ignore[arg-type]
+        for kind in set(DEBUG_SYSTEMS.values())
+    }
+
+    @cache
+    def of(system: str) -> WanAvatarPipeline:
+        return WanAvatarPipeline.from_folders(
+            folders[DEBUG_SYSTEMS[system]], lambda model: load_debug_adapter(system, model)
+        )
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return load_portrait(PHOTO)
+
+
+def _sound(seconds: float, seed: int = 0, rate_hz: int = MODEL_SAMPLE_RATE_HZ) -> Waveform:
+    noise = 0.1 * np.random.default_rng(seed).normal(size=round(seconds * rate_hz))
+    return Waveform(noise.astype(np.float32), rate_hz)
+
+
+@pytest.mark.parametrize("system", DEBUG_SYSTEMS)
+def test_each_system_makes_a_film_of_the_right_length_that_hears_the_sound(
+    make: Make, portrait: Portrait, system: str, tmp_path: Path
+) -> None:
+    pipeline = make(system)
+    seconds, fps = 0.6, pipeline.preset.front_end.fps
+    clip = pipeline(portrait, _sound(seconds), **SMALL)
+    frames, other = clip.frames(), pipeline(portrait, _sound(seconds, seed=1), **SMALL).frames()
+    assert np.abs(frames.astype(int) - other).max() > 0
+    path = clip.save(tmp_path / "film.mp4")
+    with av.open(str(path)) as film:
+        video, audio = film.streams.video[0], film.streams.audio[0]
+        assert sum(1 for _ in film.decode(video)) == round(seconds * fps)
+        assert (video.average_rate, video.height, video.width) == (fps, 32, 32)
+        assert float(audio.duration * audio.time_base) == pytest.approx(seconds, abs=0.05)
+
+
+def test_a_second_pass_only_decodes(make: Make, portrait: Portrait) -> None:
+    steps: list[tuple[int, int]] = []
+    clip = make("fantasytalking")(portrait, _sound(0.6), progress=lambda *x: steps.append(x), **SMALL)
+    assert steps == []  # nothing is made before it is asked for
+    first = clip.frames()
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert np.array_equal(clip.frames(), first)
+    assert len(steps) == 4
+
+
+def test_prompt_seed_and_guidance_matter(make: Make, portrait: Portrait) -> None:
+    pipeline = make("fantasytalking")
+    base = pipeline(portrait, _sound(0.2), **SMALL).frames()
+    changes: tuple[dict[str, Any], ...] = (
+        {"prompt": "somebody else"},
+        {"negative_prompt": "somebody else"},
+        {"seed": 1},
+        {"text_guidance_scale": 9.0},
+        {"audio_guidance_scale": 9.0},
+        {"shift": 1.0},
+        {"sampler": "unipc"},
+    )
+    for change in changes:
+        assert not np.array_equal(pipeline(portrait, _sound(0.2), **{**SMALL, **change}).frames(), base), change
+
+
+def test_a_chunk_begins_with_the_last_frames_of_the_one_before(
+    make: Make, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model is told of chunk 2 is what it made in chunk 1, to rounding."""
+    pipeline = make("infinitetalk")
+    monkeypatch.setattr(pipeline, "codec", WanCodec(pipeline.vae))
+    told: list[torch.Tensor] = []
+    plain = pipeline.codec.condition
+
+    def spy(known: torch.Tensor, num_frames: int) -> torch.Tensor:
+        told.append(known)
+        return plain(known, num_frames)
+
+    pipeline.codec.condition = spy  # type: ignore[method-assign]
+    frames = pipeline(portrait, _sound(0.9), **SMALL).frames()
+    assert told[0].shape[1] == 1 and told[1].shape[1] == 9
+    seen = ((told[1] + 1) * 127.5).round().movedim(0, -1).numpy()
+    assert np.abs(seen - frames[4:13]).max() <= 1
+
+
+def _two_people() -> tuple[Portrait, Portrait]:
+    picture = np.concatenate([read_picture(PHOTO)] * 2, axis=1)
+    faces = [
+        Face(BBox(150 + x, 50, 300 + x, 250), np.zeros((478, 3), np.float32), load_portrait(PHOTO).face.pose)
+        for x in (0, 512)
+    ]
+    return Portrait(picture, faces[0], (faces[1],)), Portrait(picture, faces[1], (faces[0],))
+
+
+@pytest.mark.parametrize("system", ["multitalk", "echomimic-v3"])
+def test_two_people_each_have_their_own_sound(make: Make, system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, (left, right) = make(system), _two_people()
+    monkeypatch.setattr("avatar.wan.pipeline.load_portrait", lambda picture, choice: right)
+    small = {**SMALL, "size_px": 64}
+    films = [
+        pipeline(left, _sound(0.2, 1), speakers=[((0, 0, 1, 1), _sound(0.2, seed))], **small).frames()  # type: ignore[list-item]
+        for seed in (2, 2, 3)
+    ]
+    assert films[0].shape == (5, 32, 64, 3)
+    assert np.array_equal(films[0], films[1]) and not np.array_equal(films[0], films[2])
+
+
+def test_one_persons_sound_acts_on_the_face_alone_only_where_the_system_was_made_so(
+    make: Make, portrait: Portrait
+) -> None:
+    masks = {}
+    for system in ("fantasytalking", "echomimic-v3"):
+        pipeline = make(system)
+        handle = pipeline.transformer.register_forward_pre_hook(
+            lambda _, args, system=system: masks.update({system: args[2].face_mask})
+        )
+        pipeline(portrait, _sound(0.1), **SMALL).frames()
+        handle.remove()
+    assert masks["fantasytalking"] is None
+    assert masks["echomimic-v3"].shape == (1, 1, 2, 2, 2)
+
+
+def test_diffusers_pipeline_tools_reach_every_part(make: Make) -> None:
+    pipeline = make("omniavatar-14b")
+    assert {"transformer", "audio_projector", "vae", "text_encoder"} <= set(pipeline.components)
+    pipeline.to(torch.float64)
+    assert pipeline.transformer.dtype == pipeline.audio_projector.dtype == torch.float64
+    pipeline.to(torch.float32)
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    def load(model: Any) -> Any:
+        return load_debug_adapter("fantasytalking", model)
+
+    with pytest.raises(InputError, match="has no folder tokenizer: give a Wan repository in diffusers' layout"):
+        WanAvatarPipeline.from_folders(tmp_path, load)
+    folder = write_debug_repository(tmp_path / "wan")
+    (folder / "image_encoder").rename(folder / "away")
+    with pytest.raises(InputError, match="has no folder image_encoder, and the transformer attends to a picture"):
+        WanAvatarPipeline.from_folders(folder, load)
+
+
+def test_another_speech_encoder_is_refused(tmp_path: Path) -> None:
+    folder = write_debug_repository(tmp_path / "wan")
+    with pytest.raises(OptionError, match="this is not the speech encoder facebook/wav2vec2-base-960h: hidden size 32"):
+        WanAvatarPipeline.from_folders(
+            folder, lambda model: fantasytalking.load(model, debug_adapter("fantasytalking"))
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": -1}, "seed must lie between"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be 1 or more"),
+        ({"chunk_frames": 12}, "a chunk has 1 \\+ 4 k frames"),
+        ({"size_px": 8}, "longer side must be 16 px or more"),
+        ({"sampler": "ddim"}, "the sampler must be euler or unipc"),
+        ({"prompt": "a" * 600}, "the prompt has 602 tokens"),
+    ],
+)
+def test_options_are_checked_before_anything_is_made(
+    make: Make, portrait: Portrait, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        make("fantasytalking")(portrait, _sound(0.2), **{**SMALL, **options})
