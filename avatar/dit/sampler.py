@@ -51,18 +51,25 @@ def flow_sigmas(num_steps: int, shift: float, spacing: Spacing = "to_zero") -> T
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 
 
-def sample_euler(velocity: Callable[[Tensor, float], Tensor], noise: Tensor, sigmas: Tensor) -> Tensor:
+def sample_euler(
+    velocity: Callable[[Tensor, float], Tensor], noise: Tensor, sigmas: Tensor, pinned: Tensor | None = None
+) -> Tensor:
     """Integrates dx = v dsigma from noise to a sample.
 
     Args:
         velocity: (latents, sigma) to noise - clean.
         noise: latents at sigmas[0].
         sigmas: falling noise levels, the last one 0.
+        pinned: [B, C, k, H, W] clean latents that the first k frames are before and after every step; None for none.
 
     Returns:
         Latents at sigmas[-1].
     """
-    latents = noise
+    latents = _with_pinned(noise, pinned)
     for sigma, following in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        latents = latents + (following - sigma) * velocity(latents, sigma)
+        latents = _with_pinned(latents + (following - sigma) * velocity(latents, sigma), pinned)
     return latents
+
+
+def _with_pinned(latents: Tensor, pinned: Tensor | None) -> Tensor:
+    return latents if pinned is None else torch.cat([pinned.to(latents), latents[:, :, pinned.shape[2] :]], dim=2)
