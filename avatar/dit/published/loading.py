@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.*)", re.DOTALL)
 _SHOWN = 12  # groups of names in a message
 Source = str | Path | Mapping[str, Tensor]
+Projector = WindowProjector | SlotProjector | PackProjector | VocalProjector
 P = TypeVar("P", bound=nn.Module)
 
 
@@ -48,7 +49,7 @@ class PublishedAdapter:
 
     preset: PublishedPreset
     transformer: AvatarTransformer3DModel
-    projector: WindowProjector | SlotProjector | PackProjector | VocalProjector
+    projector: Projector
     overridden: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
