@@ -1,0 +1,77 @@
+"""Where a Wan pipeline keeps its weights while it works: fast on a large card, slowly on a small one.
+
+Sources: diffusers' guides to layerwise casting and group offloading.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from diffusers.hooks import apply_group_offloading
+
+from avatar.errors import OptionError
+from avatar.wan.pipeline import WanAvatarPipeline
+
+Memory = Literal["low", "balanced", "fast"]
+MEMORY: dict[str, str] = {
+    "fast": "all weights stay on the device",
+    "balanced": "one part at a time is on the device, the transformer whole while it denoises",
+    "low": "the transformer's weights are stored in 8 bits and brought to the device block by block; the VAE works in tiles",
+}
+_STORAGE = torch.float8_e4m3fn
+
+
+def use_memory(pipeline: WanAvatarPipeline, memory: Memory, device: str | torch.device) -> WanAvatarPipeline:
+    """Places a pipeline's parts; once for a pipeline.
+
+    Args:
+        pipeline: freshly loaded, on the CPU.
+        memory: one of `MEMORY`.
+        device: where it computes.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        OptionError: no such way, or `balanced` without an accelerator.
+    """
+    if memory not in MEMORY:
+        raise OptionError(f"memory must be {', '.join(MEMORY)}, not {memory!r}")
+    device = torch.device(device)
+    if memory == "fast":
+        return pipeline.to(device)
+    if memory == "balanced":
+        if device.type == "cpu":
+            raise OptionError(
+                "memory 'balanced' moves parts between the CPU and an accelerator, and there is none here"
+            )
+        pipeline.enable_model_cpu_offload(device=device)
+        return pipeline
+    pipeline.vae.enable_tiling()
+    for part in (pipeline.vae, pipeline.audio_projector, pipeline.speech_encoder, pipeline.audio_projector_2):
+        if part is not None:
+            part.to(device)
+    ahead = device.type == "cuda"  # the next block is brought while one computes
+    for transformer in (pipeline.transformer, pipeline.transformer_2):
+        if transformer is not None:
+            transformer.enable_layerwise_casting(storage_dtype=_STORAGE, compute_dtype=transformer.dtype)
+            transformer.enable_group_offload(
+                onload_device=device,
+                offload_device=torch.device("cpu"),
+                offload_type="block_level",
+                num_blocks_per_group=1,
+                use_stream=ahead,
+            )
+    for encoder in (pipeline.text_encoder, pipeline.image_encoder):
+        if encoder is not None:
+            apply_group_offloading(
+                encoder, onload_device=device, offload_device=torch.device("cpu"), offload_type="leaf_level"
+            )
+    return pipeline
+
+
+def weight_bytes(pipeline: WanAvatarPipeline) -> dict[str, int]:
+    """How much each part's weights take as they are stored now."""
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    return {name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in parts.items()}
