@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -90,6 +90,8 @@ def nested_guidance(order: GuidanceOrder, text_scale: Scale, audio_scale: Scale)
     Raises:
         OptionError: an order that is not known.
     """
+    if order not in get_args(GuidanceOrder):
+        raise OptionError(f"guidance order must be {', '.join(get_args(GuidanceOrder))}, not {order!r}")
     full, null = GuidanceBranch((), audio_scale), GuidanceBranch(("text", "audio"))
     if order == "joint" or (order == "text_then_audio" and text_scale == audio_scale):
         return (null, GuidanceBranch((), text_scale))
@@ -97,9 +99,7 @@ def nested_guidance(order: GuidanceOrder, text_scale: Scale, audio_scale: Scale)
         return (GuidanceBranch(("audio",)), full)
     if order == "text_then_audio":
         return (null, GuidanceBranch(("audio",), text_scale), full)
-    if order == "audio_then_text":
-        return (null, GuidanceBranch(("text",), audio_scale), GuidanceBranch((), text_scale))
-    raise OptionError(f"guidance order must be text_then_audio, audio_then_text, audio_only or joint, not {order!r}")
+    return (null, GuidanceBranch(("text",), audio_scale), GuidanceBranch((), text_scale))
 
 
 def guided_velocity(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avatar.dit.sampler import sample_euler, shifted_sigmas
+from avatar.dit.sampler import flow_sigmas, sample_euler, shifted_sigmas
 from avatar.errors import OptionError
 
 
@@ -47,3 +47,26 @@ def test_more_steps_come_closer_on_a_curved_flow() -> None:
         return abs(float(end) - float(torch.exp(torch.tensor(-1.0))))
 
     assert error(32) < error(8) / 3 < error(2) / 9
+
+
+def test_spacings_end_where_they_were_published_to() -> None:
+    to_one, to_zero = flow_sigmas(10, 1.0, "to_one"), flow_sigmas(10, 1.0)
+    assert to_one[0] == to_zero[0] == 1 and to_one[-1] == to_zero[-1] == 0
+    assert to_one[-2] == pytest.approx(0.001) and to_zero[-2] == pytest.approx(0.1)
+    with pytest.raises(OptionError, match="must be to_zero or to_one, not 'karras'"):
+        flow_sigmas(10, 1.0, "karras")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="1 or more, not 0"):
+        flow_sigmas(0, 1.0, "to_one")
+
+
+def test_pinned_frames_are_what_they_are_before_and_after_every_step() -> None:
+    pinned = torch.full((1, 1, 2, 1, 1), 7.0)
+    seen = []
+
+    def velocity(latents: torch.Tensor, sigma: float) -> torch.Tensor:
+        seen.append(latents[:, :, :2].clone())
+        return torch.ones_like(latents)
+
+    sample = sample_euler(velocity, torch.zeros(1, 1, 4, 1, 1), flow_sigmas(3, 1.0), pinned)
+    assert all(torch.equal(each, pinned) for each in (*seen, sample[:, :, :2]))
+    assert torch.allclose(sample[:, :, 2:], torch.full((1, 1, 2, 1, 1), -1.0))
