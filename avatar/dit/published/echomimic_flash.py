@@ -13,7 +13,6 @@ from avatar.dit.published.loading import Layout, PublishedAdapter, Source, check
 from avatar.dit.published.multitalk import slot_projector
 from avatar.dit.published.preset import (
     CHINESE_WAV2VEC2,
-    BaseModel,
     Download,
     GuidanceDefaults,
     PublishedPreset,
@@ -25,7 +24,7 @@ PRESET = PublishedPreset(
     name="echomimic-v3-flash",
     title="EchoMimicV3 flash",
     source="antgroup/echomimic_v3@7e89489",
-    base=BaseModel(FUN_1_3B),
+    base=FUN_1_3B,
     adapter=Download(
         "BadToBest/EchoMimicV3",
         ("echomimicv3-flash-pro/transformer/diffusion_pytorch_model.safetensors",),

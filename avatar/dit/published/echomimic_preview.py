@@ -20,13 +20,22 @@ from avatar.dit.published.preset import (
 from avatar.dit.published.projectors import WindowProjector
 from avatar.dit.transformer import AvatarTransformer3DModel
 
-FUN_1_3B = Download("alibaba-pai/Wan2.1-Fun-V1.1-1.3B-InP", ("**",), "Apache-2.0")
+FUN_1_3B = BaseModel(
+    Download(
+        "alibaba-pai/Wan2.1-Fun-V1.1-1.3B-InP", ("config.json", "diffusion_pytorch_model.safetensors"), "Apache-2.0"
+    ),
+    components=Download(
+        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        ("tokenizer/**", "text_encoder/**", "image_encoder/**", "vae/**"),
+        "Apache-2.0",
+    ),
+)
 
 PRESET = PublishedPreset(
     name="echomimic-v3",
     title="EchoMimicV3 preview",
     source="antgroup/echomimic_v3@7e89489",
-    base=BaseModel(FUN_1_3B),
+    base=FUN_1_3B,
     adapter=Download("BadToBest/EchoMimicV3", ("transformer/diffusion_pytorch_model.safetensors",), "Apache-2.0"),
     encoder=ENGLISH_WAV2VEC2,
     front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "last", at_video_rate=False),

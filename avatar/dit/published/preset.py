@@ -35,11 +35,13 @@ class BaseModel:
         download: where it is.
         image_to_video: whether it attends to CLIP's tokens of the first frame.
         in_channels: of the patch embedding, before the adapter file may replace it.
+        components: where tokenizer, text encoder, picture encoder and VAE are, in diffusers' layout, if not there.
     """
 
     download: Download
     image_to_video: bool = True
     in_channels: int = 36
+    components: Download | None = None
 
 
 @dataclass(frozen=True)

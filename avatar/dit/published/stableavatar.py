@@ -12,7 +12,6 @@ from avatar.dit.published.echomimic_preview import FUN_1_3B
 from avatar.dit.published.loading import Layout, PublishedAdapter, Source, check_base, first_block, install, size
 from avatar.dit.published.preset import (
     ENGLISH_WAV2VEC2,
-    BaseModel,
     Download,
     GuidanceDefaults,
     PublishedPreset,
@@ -26,7 +25,7 @@ PRESET = PublishedPreset(
     name="stableavatar",
     title="StableAvatar",
     source="Francis-Rings/StableAvatar@46c0492",
-    base=BaseModel(FUN_1_3B),
+    base=FUN_1_3B,
     adapter=Download("FrancisRing/StableAvatar", ("StableAvatar-1.3B/transformer3d-square.pt",), "not stated"),
     encoder=ENGLISH_WAV2VEC2,
     front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "last", at_video_rate=False),
