@@ -64,7 +64,21 @@ def token_masks(masks: Tensor, height: int, width: int) -> Tensor:
 
 def voice_positions(tokens_per_voice: int, device: torch.device | None = None) -> Tensor:
     """Rotary positions of the audio tokens of both voices, (2 * M,), speaker 1 first."""
-    return torch.tensor(VOICE_POSITIONS, device=device).repeat_interleave(tokens_per_voice)
+    first, second = VOICE_POSITIONS  # computed on the device: nothing is copied to it in the loop
+    return (first + (second - first) * torch.arange(2.0, device=device)).repeat_interleave(tokens_per_voice)
+
+
+def half_masks(height_px: int, width_px: int, margin: float = 0.05) -> Tensor:
+    """Masks of two speakers who sit side by side, (2, H, W): the halves of the picture without a margin around each.
+
+    Source: MultiTalk's default where no boxes are given.
+    """
+    half = width_px // 2
+    rows, columns = ((int(margin * size), int((1 - margin) * size)) for size in (height_px, half))
+    masks = torch.zeros(2, height_px, width_px)
+    for speaker in range(2):
+        masks[speaker, slice(*rows), speaker * half + columns[0] : speaker * half + columns[1]] = 1
+    return masks
 
 
 def rotate(states: Tensor, positions: Tensor) -> Tensor:

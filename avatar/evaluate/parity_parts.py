@@ -37,7 +37,7 @@ from avatar.dit.long_video import (
     shifted_audio_frames,
     shifted_windows,
 )
-from avatar.dit.lrope import query_positions, region_scores, rotate, voice_positions
+from avatar.dit.lrope import half_masks, query_positions, region_scores, rotate, voice_positions
 from avatar.dit.published.infinitetalk import extended_audio, plan_talk
 from avatar.dit.sampler import flow_sigmas, sample_euler
 from avatar.evaluate.parity import Row, TransformerCase, difference
@@ -236,5 +236,11 @@ def _lrope(case: _Case) -> Iterator[Row]:
     yield case.row("query_positions", positions[0], "positions")
     everywhere = voices.repeat(settings["grid"][0])
     yield case.row("key_positions", everywhere.to(case.golden["key_positions"]), "positions")
+    facts = case.facts["default_masks"]
+    for speaker, mask in enumerate(half_masks(facts["image_height"], facts["image_width"], facts["face_scale"]), 1):
+        for axis, name in ((1, "rows"), (0, "columns")):
+            inside = mask.any(axis).nonzero()
+            have = [int(inside[0]), int(inside[-1]) + 1]
+            yield case.fact(f"default_masks.speaker{speaker}_{name}", have, facts[f"speaker{speaker}_{name}"])
     yield case.row("query_rotated", rotate(given["audio_query"], positions), "rotated")
     yield case.row("key_rotated", rotate(given["audio_key"], everywhere), "rotated")

@@ -205,6 +205,15 @@ class _Evil:
         return Path.touch, (Path("ran"),)
 
 
+def test_a_lora_of_another_width_is_refused_before_anything_is_changed() -> None:
+    state = _file("omniavatar-14b")
+    state["blocks.3.ffn.2.lora_A.default.weight"] = torch.zeros(4, 7)
+    model = _base(False)
+    with pytest.raises(WeightsError, match=r"blocks.3.ffn.net.2 are \(48, 4\) and \(4, 7\); the weight is \(48, 96\)"):
+        load_adapter("omniavatar-14b", model, state, lora_alpha=2.0)
+    assert model.config.in_channels == 16 and not model.config.adapters
+
+
 def test_omniavatars_alpha_comes_from_the_file_beside_or_by_hand(tmp_path: Path) -> None:
     save_file(_file("omniavatar-14b"), tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="config.json beside the file"):

@@ -116,20 +116,24 @@ def _sort_conditions(heaps: Heaps) -> None:
 
 
 def _check_lora(transformer: AvatarTransformer3DModel, lora: dict[str, Tensor]) -> None:
-    """Every layer must have both matrices, so that a cut file is refused before anything is merged."""
+    """Every layer must have both matrices, and they must fit, so that a wrong file is refused before anything is merged."""
     if not lora:
         raise WeightsError(f"this is no adapter file of {PRESET.title}: there is no LoRA in it")
-    layers = {f"attn{attention}.to_{name}" for attention in (1, 2) for name in ("q", "k", "v", "out.0")}
-    layers |= {"ffn.net.0.proj", "ffn.net.2"}
-    expected = {
-        f"blocks.{index}.{layer}.lora_{matrix}.default.weight"
-        for index in range(len(transformer.blocks))
-        for layer in layers
-        for matrix in "AB"
-    }
+    layers = [f"attn{attention}.to_{name}" for attention in (1, 2) for name in ("q", "k", "v", "out.0")]
+    layers += ["ffn.net.0.proj", "ffn.net.2"]
+    names = [f"blocks.{index}.{layer}" for index in range(len(transformer.blocks)) for layer in layers]
+    expected = {f"{name}.lora_{matrix}.default.weight" for name in names for matrix in "AB"}
     if set(lora) != expected:
         missing, surplus = sorted(expected - set(lora)), sorted(set(lora) - expected)
         raise WeightsError(
             f"the LoRA of this file does not fit a base of {len(transformer.blocks)} blocks: {len(missing)} matrices are "
             f"missing ({', '.join(missing[:4])} …), {len(surplus)} surplus ({', '.join(surplus[:4])} …)"
         )
+    for name in names:
+        down, up = (lora[f"{name}.lora_{matrix}.default.weight"] for matrix in "AB")
+        weight = transformer.get_parameter(f"{name}.weight")
+        if (up.shape[0], down.shape[1]) != weight.shape or up.shape[1] != down.shape[0]:
+            raise WeightsError(
+                f"the LoRA's matrices for {name} are {tuple(up.shape)} and {tuple(down.shape)}; "
+                f"the weight is {tuple(weight.shape)}"
+            )
