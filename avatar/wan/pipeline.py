@@ -4,7 +4,8 @@
     portrait ─▶ CLIP tokens, first frame ──┼─▶ transformer, a chunk at a time ──▶ latents ──▶ frames
     prompt ───▶ text tokens ───────────────┘
 
-Long speech is made in chunks, each of which begins with the last frames of the one before.
+Long speech is made in chunks, each of which begins with the last frames of the one before: handed over as pixels (MultiTalk,
+EchoMimicV3), or as latents that never pass through the codec (InfiniteTalk).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -51,8 +52,10 @@ NEGATIVE_PROMPT = (
     "people in the background, walking backwards"
 )  # Wan's own, in English, as MultiTalk and InfiniteTalk use it
 MAX_SEED = 2**32 - 1
+_HANDS_OVER_LATENTS = ("infinitetalk", "infinitetalk-multi")
 
 Speech = str | Path | Waveform
+Handover = Literal["pixels", "latents"]
 LoadAdapter = Callable[[AvatarTransformer3DModel], PublishedAdapter]
 
 
@@ -70,6 +73,7 @@ class WanOptions(TypedDict, total=False):
         shift: of the noise levels towards much noise.
         sampler: `"euler"` (default) or `"unipc"`.
         chunk_frames: video frames made at a time, 1 + 4 k.
+        handover: what a chunk takes from the one before: `"pixels"` or `"latents"`.
         progress: told (steps done, steps in all) of the whole video.
     """
 
@@ -85,6 +89,7 @@ class WanOptions(TypedDict, total=False):
     shift: float | None
     sampler: Sampler
     chunk_frames: int | None
+    handover: Handover | None
     progress: Progress | None
 
 
@@ -98,6 +103,7 @@ class _Take:
     chunks: list[Chunk]
     sampling: WanSampling
     words: Conditioning
+    handover: Handover
     seed: int
     progress: Progress | None
 
@@ -253,6 +259,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         shift: float | None = None,
         sampler: Sampler = "euler",
         chunk_frames: int | None = None,
+        handover: Handover | None = None,
         progress: Progress | None = None,
     ) -> _Take:
         preset = self.preset
@@ -264,10 +271,14 @@ class WanAvatarPipeline(DiffusionPipeline):
         fps = preset.front_end.fps
         height, width = self.codec.size_for(portraits[0].image, size_px or preset.max_side_px)
         shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, fps)
+        handover = handover or ("latents" if preset.name in _HANDS_OVER_LATENTS else "pixels")
+        if handover not in ("pixels", "latents"):
+            raise OptionError(f"handover must be pixels or latents, not {handover!r}")
         size = chunk_frames or preset.chunk_frames
-        chunks = plan_chunks(
-            shape.num_frames, size, max(1, min(preset.overlap_frames, size - 4)), self.codec.stride.time
-        )
+        overlap, step = max(1, min(preset.overlap_frames, size - 4)), self.codec.stride.time
+        if handover == "latents":
+            overlap -= (overlap - 1) % step
+        chunks = plan_chunks(shape.num_frames, size, overlap, step)
         features = [features_of(self.speech_encoder, sound, preset.front_end, chunks[-1].stop) for sound in sounds]
         sampling = WanSampling(
             preset.schedule.sigmas(num_inference_steps, shift),
@@ -275,20 +286,34 @@ class WanAvatarPipeline(DiffusionPipeline):
             sampler,
         )
         words = self._words(prompt, negative_prompt, portraits[0])
-        return _Take(portraits, features, shape, chunks, sampling, words, seed, progress)
+        return _Take(portraits, features, shape, chunks, sampling, words, handover, seed, progress)
 
     def _frames(self, take: _Take, made: list[Tensor]) -> Iterator[np.ndarray]:
-        """All frames, chunk by chunk; `made` keeps the latents of chunks that are done."""
+        """All frames; `made` keeps the latents of chunks that are done."""
         left = take.shape.num_frames
-        latents = self._latents(take, made)
-        for chunk in take.chunks:
-            skipped = 0 if chunk.start == 0 else chunk.known
-            for block in self.codec.decode(next(latents).split(1, dim=1)):
+        for skipped, latents in self._streams(take, made):
+            for block in self.codec.decode(latents):
                 kept = block[skipped:][:left]
                 skipped = max(0, skipped - len(block))
                 left -= len(kept)
                 if len(kept):
                     yield kept
+
+    def _streams(self, take: _Take, made: list[Tensor]) -> Iterator[tuple[int, Iterator[Tensor]]]:
+        """(frames to leave out, latent frames one by one) of each stretch that is decoded for itself."""
+        latents = self._latents(take, made)
+        if take.handover == "pixels":
+            for chunk, of_chunk in zip(take.chunks, latents, strict=True):
+                yield (chunk.known if chunk.start else 0), iter(of_chunk.split(1, dim=1))
+            return
+        fresh = (
+            of_chunk[:, self._known_latents(chunk) if chunk.start else 0 :]
+            for chunk, of_chunk in zip(take.chunks, latents, strict=True)
+        )
+        yield 0, (frame for of_chunk in fresh for frame in of_chunk.split(1, dim=1))
+
+    def _known_latents(self, chunk: Chunk) -> int:
+        return 1 + (chunk.known - 1) // self.codec.stride.time
 
     def _latents(self, take: _Take, made: list[Tensor]) -> Iterator[Tensor]:
         """Latents [C, F, h, w] of each chunk."""
@@ -302,10 +327,16 @@ class WanAvatarPipeline(DiffusionPipeline):
     @torch.no_grad()
     def _chunk(self, take: _Take, chunk: Chunk, index: int, made: list[Tensor], noise: Tensor) -> Tensor:
         size = (take.shape.height_px, take.shape.width_px)
-        known = self.codec.pixels(take.portraits[0].image, size)
-        picture = known
-        if index:
-            known = torch.cat(list(self.codec.decode_pixels(made[index - 1].split(1, dim=1))), dim=1)[:, -chunk.known :]
+        picture = known = self.codec.pixels(take.portraits[0].image, size)
+        pinned = None
+        if take.handover == "latents":
+            before = made[index - 1] if index else self.codec.encode(picture)
+            pinned = before[None, :, -self._known_latents(chunk) :]
+        elif index:
+            decoded = self.codec.decode_pixels(made[index - 1].split(1, dim=1))
+            known = torch.cat(list(decoded), dim=1)[:, -chunk.known :].cpu()
+        if pinned is None:
+            pinned = pinned_latents(self.codec, known, self.condition_channels)
         adapter = self.experts.much_noise
         sound = tokens_of_chunk(adapter, take.features, chunk)
         conditioning = replace(
@@ -314,9 +345,7 @@ class WanAvatarPipeline(DiffusionPipeline):
             audio_lengths=sound.lengths,
             audio_null=sound.null,
             face_mask=self._face_mask(take, noise.shape[2]),
-            reference_latents=reference_latents(
-                self.codec, picture, known.cpu(), chunk.num_frames, self.condition_channels
-            ),
+            reference_latents=reference_latents(self.codec, picture, known, chunk.num_frames, self.condition_channels),
         )
         device = self._execution_device
         latents = denoise(
@@ -324,7 +353,7 @@ class WanAvatarPipeline(DiffusionPipeline):
             in_model_dtype(conditioning, device, adapter.transformer.dtype),
             noise.to(device),
             take.sampling,
-            pinned_latents(self.codec, known.cpu(), self.condition_channels),
+            pinned,
             _of_all(take.progress, index, len(take.chunks)),
         )
         return latents[0].cpu()

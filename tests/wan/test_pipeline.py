@@ -19,6 +19,7 @@ from avatar.errors import InputError, OptionError
 from avatar.identity.choose import load_portrait
 from avatar.media import read_picture
 from avatar.types import MODEL_SAMPLE_RATE_HZ, BBox, Face, Portrait, Waveform
+from avatar.wan.denoise import denoise
 from avatar.wan.pipeline import WanAvatarPipeline
 
 PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.png"
@@ -99,7 +100,7 @@ def test_a_chunk_begins_with_the_last_frames_of_the_one_before(
     make: Make, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the model is told of chunk 2 is what it made in chunk 1, to rounding."""
-    pipeline = make("infinitetalk")
+    pipeline = make("multitalk")
     monkeypatch.setattr(pipeline, "codec", WanCodec(pipeline.vae))
     told: list[torch.Tensor] = []
     plain = pipeline.codec.condition
@@ -113,6 +114,29 @@ def test_a_chunk_begins_with_the_last_frames_of_the_one_before(
     assert told[0].shape[1] == 1 and told[1].shape[1] == 9
     seen = ((told[1] + 1) * 127.5).round().movedim(0, -1).numpy()
     assert np.abs(seen - frames[4:13]).max() <= 1
+
+
+def test_latents_are_handed_over_as_they_are_and_decoded_as_one_stream(
+    make: Make, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """InfiniteTalk, without the round trip through the codec of the published driver."""
+    pipeline = make("infinitetalk")
+    pinned, made = [], []
+
+    def spy(
+        experts: Any, conditioning: Any, noise: torch.Tensor, sampling: Any, known: Any, *more: Any
+    ) -> torch.Tensor:
+        pinned.append(known)
+        made.append(denoise(experts, conditioning, noise, sampling, known, *more))
+        return made[-1]
+
+    monkeypatch.setattr("avatar.wan.pipeline.denoise", spy)
+    frames = pipeline(portrait, _sound(0.8), **SMALL).frames()
+    assert [known.shape[2] for known in pinned] == [1, 3, 3]
+    assert torch.equal(pinned[1], made[0][:, :, -3:]) and torch.equal(pinned[2], made[1][:, :, -3:])
+    whole = torch.cat([made[0], made[1][:, :, 3:], made[2][:, :, 3:]], dim=2)[0]
+    expected = np.concatenate(list(pipeline.codec.decode([whole])))
+    assert len(frames) == 20 and np.array_equal(frames, expected[:20])
 
 
 def _two_people() -> tuple[Portrait, Portrait]:
@@ -187,6 +211,7 @@ def test_another_speech_encoder_is_refused(tmp_path: Path) -> None:
         ({"num_inference_steps": 0}, "num_inference_steps must be 1 or more"),
         ({"chunk_frames": 12}, "a chunk has 1 \\+ 4 k frames"),
         ({"size_px": 8}, "longer side must be 16 px or more"),
+        ({"handover": "film"}, "handover must be pixels or latents, not 'film'"),
         ({"sampler": "ddim"}, "the sampler must be euler or unipc"),
         ({"prompt": "a" * 600}, "the prompt has 602 tokens"),
     ],
