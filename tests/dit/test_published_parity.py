@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from avatar.dit.adapters import AdapterConfig, ResidualAdapter, SharedQueryAdapter, build_adapter
 from avatar.dit.published import PublishedAdapter
@@ -137,3 +140,21 @@ def test_omniavatars_sound_is_packed_as_published() -> None:
     assert (packed - tensors["inter.packed_audio"]).abs().max() < 5e-6
     condition = packed @ tensors["audio_cond_projs.0.weight"].mT + tensors["audio_cond_projs.0.bias"]
     assert (condition - tensors["inter.audio_conditions"][:, 0]).abs().max() < 5e-6
+
+
+def test_the_script_prints_the_table_and_exits_1_where_one_row_is_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = runpy.run_path(str(GOLDEN.parent.parent / "scripts" / "check_parity.py"), run_name="imported")["main"]
+    monkeypatch.setattr(sys, "argv", ["check_parity.py", str(GOLDEN / "lrope")])
+    assert main() == 0 and "query_rotated" in capsys.readouterr().out
+    off = tmp_path / "lrope" / "two_speakers"
+    shutil.copytree(GOLDEN / "lrope" / "two_speakers", off)
+    tensors = load_file(off / "outputs.safetensors")
+    tensors["query_rotated"][0, 0, 0, 0] += 1e-3
+    save_file(tensors, off / "outputs.safetensors")
+    monkeypatch.setattr(sys, "argv", ["check_parity.py", str(tmp_path)])
+    assert main() == 1
+    assert "1.0e-03     5e-05  FAILED" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["check_parity.py", str(tmp_path / "nothing")])
+    assert main() == 1
