@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import (
@@ -219,6 +220,14 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
         diffusers' `load_lora_adapter` works as well, for LoRAs under diffusers' names; a merged one costs no time.
         """
         return merge_lora(self, source, strength)
+
+    def set_attention_backend(self, backend: str) -> None:
+        """As diffusers, but for this model alone: diffusers would make it the default of every model in the process."""
+        default, _ = _AttentionBackendRegistry.get_active_backend()
+        try:
+            super().set_attention_backend(backend)
+        finally:
+            _AttentionBackendRegistry.set_active_backend(default)
 
     def enable_parallelism(self, **kwargs: Any) -> None:
         """As diffusers; a model with adapters is refused, whose frames must not be torn apart.
