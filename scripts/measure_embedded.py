@@ -1,4 +1,5 @@
-"""Measures the model's motion before it is drawn: lip closures, silence, emotions, seeds, idle life and cost, beside their laws.
+"""Measures the model's motion before it is drawn, beside its laws: lip closures, singing, silence, emotions, seeds, idle life,
+cost.
 
 Speech comes from the corpus's held-out voices, faces from the generator of synthetic people, and the truth from the
 articulation rules the corpus was made with, performed by the average speaker. Prints Markdown: one line a figure with its
@@ -41,7 +42,7 @@ from avatar.evaluate.figures import Figure, figures_table
 from avatar.evaluate.movement import blinks_per_minute, gaze_spread, head_spread_deg, jitter
 from avatar.evaluate.studio import Person, Studio
 from avatar.evaluate.tables import markdown_table, number
-from avatar.evaluate.trial_sounds import noises, sentences, with_pause
+from avatar.evaluate.trial_sounds import noises, sentences, sung, with_pause
 from avatar.pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, SIGMA_SHIFT, AvatarPipeline, assemble_pipeline
 from avatar.types import Waveform
 
@@ -99,6 +100,19 @@ def measure_lips(trial: Trial) -> list[Figure]:
         *(Figure(f"the same r, {voice}", _mean_r(values)) for voice, values in likeness.items()),
         Figure("jitter of the lips, times the rules'", ours / rules, at_most=1),
     ]
+
+
+def measure_singing(trial: Trial) -> list[Figure]:
+    """The same sentences sung: slow, with a melody and vibrato."""
+    likeness = []
+    for index, sentence in enumerate(sentences(trial.shards, max(1, trial.count // 3))):
+        song = sung(sentence, np.random.default_rng(index))
+        truth = teacher_track(song.utterance).opening
+        person = trial.people[index % len(trial.people)]
+        opening = FaceTrack.from_motion(trial.studio.speak(person, song.waveform, seed=index)[0]).opening
+        length = min(len(opening), len(truth))
+        likeness.append(lag_correlation(opening[:length], truth[:length]))
+    return [Figure("lip opening against the rules in singing, r", _mean_r(likeness), at_least=0.7)]
 
 
 def measure_silence(trial: Trial) -> list[Figure]:
@@ -260,6 +274,7 @@ def _print_emotions(counts: np.ndarray, shown: np.ndarray) -> None:
 
 MEASUREMENTS: dict[str, Callable[[Trial], list[Figure]]] = {
     "lips": measure_lips,
+    "singing": measure_singing,
     "silence": measure_silence,
     "emotions": measure_emotions,
     "life": measure_life,

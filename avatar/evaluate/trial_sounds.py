@@ -1,4 +1,4 @@
-"""Sounds to try a model with: sentences of held-out voices, the same with a pause between, and noises nobody speaks in."""
+"""Sounds to try a model with: sentences of held-out voices, sung, with a pause between, and noises nobody speaks in."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ PAUSE_S = 4.0
 NOISE_FLOOR_DBFS = -70.0  # of a quiet recording's pause
 NOISE_DBFS, NOISE_S = -30.0, 6.0
 CROWD_SIZE = 16
+SUNG_RATE = 0.55  # of the speed of speech
+_NOTES, _NOTE_S, _FADE_S = (-3, 0, 2, 4, 7), (0.35, 0.9), 0.03  # semitones from the speaker's own pitch
+_VIBRATO_HZ, _VIBRATO_SEMITONES = 5.5, 0.4
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,33 @@ def with_pause(before: Sentence, after: Sentence, rng: np.random.Generator) -> t
     samples = np.concatenate([before.waveform.samples, pause.astype(np.float32), after.waveform.samples])
     start = before.utterance.duration_s
     return Waveform(samples), (start, start + PAUSE_S)
+
+
+def sung(sentence: Sentence, rng: np.random.Generator) -> Sentence:
+    """The sentence as a song: slow, on notes that change every half second or so, with vibrato; phone times go along.
+
+    Raises:
+        ImportError: librosa is not installed (`pip install "avatar[train]"`).
+    """
+    import librosa
+
+    slow = librosa.effects.time_stretch(sentence.waveform.samples, rate=SUNG_RATE)
+    rate = MODEL_SAMPLE_RATE_HZ
+    pitches = {note: librosa.effects.pitch_shift(slow, sr=rate, n_steps=note) for note in _NOTES}
+    song, position = np.zeros_like(slow), 0
+    fade = round(_FADE_S * rate)
+    while position < len(slow):
+        end = min(len(slow), position + round(rng.uniform(*_NOTE_S) * rate))
+        weight = np.zeros(len(slow), np.float32)
+        weight[position:end] = 1
+        song += pitches[_NOTES[rng.integers(len(_NOTES))]] * np.convolve(weight, np.ones(fade) / fade, "same")
+        position = end
+    time_s = np.arange(len(song)) / rate
+    depth_s = (2 ** (_VIBRATO_SEMITONES / 12) - 1) / (2 * np.pi * _VIBRATO_HZ)
+    song = np.interp(time_s + depth_s * np.sin(2 * np.pi * _VIBRATO_HZ * time_s), time_s, song)
+    said = sentence.utterance
+    samples = (song.clip(-1, 1) * 32767).astype(np.int16)
+    return Sentence(sentence.voice, Utterance(samples, said.phones, said.ends_s / np.float32(SUNG_RATE), said.text))
 
 
 def noises(shards: list[SpeechShard], rng: np.random.Generator) -> dict[str, Waveform]:

@@ -9,7 +9,7 @@ from avatar.data.synthetic.corpus import SpeechShard
 from avatar.data.synthetic.phones import PHONE_INDEX, SILENCE
 from avatar.data.synthetic.synthesise import Utterance
 from avatar.data.synthetic.voices import VOICES
-from avatar.evaluate.trial_sounds import LEAD_S, NOISE_DBFS, PAUSE_S, noises, sentences, with_pause
+from avatar.evaluate.trial_sounds import LEAD_S, NOISE_DBFS, PAUSE_S, SUNG_RATE, noises, sentences, sung, with_pause
 
 
 def _utterance(duration_s: float, text: str, phone: str = "m") -> Utterance:
@@ -48,6 +48,16 @@ def test_a_pause_is_quiet_where_it_is_said_to_be(shards: list[SpeechShard]) -> N
     pause = speech.samples[round(start * 16_000) : round(end * 16_000)]
     assert 0 < np.abs(pause).max() < 0.003
     assert speech.duration_s == pytest.approx(one.utterance.duration_s + two.utterance.duration_s + PAUSE_S)
+
+
+def test_a_sentence_can_be_sung_and_its_phones_grow_with_it(shards: list[SpeechShard]) -> None:
+    pytest.importorskip("librosa")
+    spoken = sentences(shards, 1)[0]
+    song, again = (sung(spoken, np.random.default_rng(1)) for _ in range(2))
+    np.testing.assert_array_equal(song.utterance.samples, again.utterance.samples)
+    assert song.utterance.duration_s == pytest.approx(spoken.utterance.duration_s / SUNG_RATE, abs=0.01)
+    np.testing.assert_allclose(song.utterance.ends_s, spoken.utterance.ends_s / SUNG_RATE, rtol=1e-5)
+    assert np.abs(song.utterance.samples).max() > 1000
 
 
 def test_noises_are_equally_loud_and_the_same_for_the_same_seed(shards: list[SpeechShard]) -> None:
