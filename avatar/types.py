@@ -179,9 +179,10 @@ class Conditioning:
 
     Attributes:
         audio_tokens: [B, S, F, N_a, D_a]; tokens of frame f hold only the sound around frame f.
-        face_mask: [B, S, F, h, w] on the token grid, in [0, 1]: where speaker s's sound acts.
-        identity_tokens: [B, N_i, D_i].
-        emotion_tokens: [B, F, N_e, D_e].
+        face_mask: [B, S, F, h, w] on the token grid, in [0, 1]: where speaker s's sound acts, in systems made for it, and
+            wherever there are several speakers.
+        identity_tokens: [B, N_i, D_i], or [B, S, N_i, D_i].
+        emotion_tokens: [B, F, N_e, D_e], or [B, S, F, N_e, D_e].
         text_tokens: [B, N_t, D_t] (large backbones).
         image_tokens: [B, N_c, D_c], CLIP picture tokens (large backbones).
         reference_latents: [B, C', F, H, W], concatenated to the noisy latents along channels.
@@ -190,6 +191,9 @@ class Conditioning:
         audio_null: what stands for no sound, [B, S', F, N_a, D_a]; None for zeros. Systems that silence the sound before a
             projector with biases need it.
         text_null: what stands for no prompt, [B, N_t, D_t], as a rule the negative prompt; None for zeros.
+        audio_mask: like `face_mask`, but it multiplies what the sound adds in every system, also where a system binds
+            speakers in another way or lets one act everywhere; None leaves that to the system.
+        reference_mask: likewise for identity and emotion; None takes `face_mask`, where the adapter is a masked one.
     """
 
     audio_tokens: torch.Tensor | None = None
@@ -202,6 +206,8 @@ class Conditioning:
     audio_lengths: torch.Tensor | None = None
     audio_null: torch.Tensor | None = None
     text_null: torch.Tensor | None = None
+    audio_mask: torch.Tensor | None = None
+    reference_mask: torch.Tensor | None = None
 
     def with_dropped(self, *names: str) -> Conditioning:
         """A copy in which the named tokens (`"audio"`, `"emotion"`, …) are the null ones, or zero: for guidance."""
@@ -215,25 +221,40 @@ class Conditioning:
         )
 
     def adapter_tokens(self) -> dict[str, torch.Tensor]:
-        """The tokens that adapters read, and their lengths, by name, without those that are not there."""
+        """What adapters read, by name, without what is not there: tokens, their lengths, masks [B, S, F * N, 1] of their own."""
         named = {
             "audio": self.audio_tokens,
             "audio_lengths": self.audio_lengths,
+            "audio_mask": self.audio_mask,
             "identity": self.identity_tokens,
+            "identity_mask": self.reference_mask,
             "emotion": self.emotion_tokens,
+            "emotion_mask": self.reference_mask,
         }
-        return {name: value for name, value in named.items() if value is not None}
+        return {
+            name: value.flatten(2)[..., None] if name.endswith("_mask") else value
+            for name, value in named.items()
+            if value is not None
+        }
 
     def frames(self, start: int, stop: int) -> Conditioning:
         """The part that belongs to latent frames [start, stop)."""
-        cut = {
-            "audio_tokens": None if self.audio_tokens is None else self.audio_tokens[:, :, start:stop],
-            "face_mask": None if self.face_mask is None else self.face_mask[:, :, start:stop],
-            "emotion_tokens": None if self.emotion_tokens is None else self.emotion_tokens[:, start:stop],
-            "reference_latents": None if self.reference_latents is None else self.reference_latents[:, :, start:stop],
-            "audio_lengths": None if self.audio_lengths is None else self.audio_lengths[:, :, start:stop],
-            "audio_null": None if self.audio_null is None else self.audio_null[:, :, start:stop],
+        return self.at_frames(slice(start, stop))
+
+    def at_frames(self, frames: slice | torch.Tensor) -> Conditioning:
+        """The part that belongs to some latent frames, given as a slice or one by one, (N,)."""
+        axes = {
+            "audio_tokens": 2,
+            "face_mask": 2,
+            "emotion_tokens": -3,
+            "reference_latents": 2,
+            "audio_lengths": 2,
+            "audio_null": 2,
+            "audio_mask": 2,
+            "reference_mask": 2,
         }
+        given = {name: getattr(self, name) for name in axes if getattr(self, name) is not None}
+        cut = {name: value[(slice(None),) * (axes[name] % value.ndim) + (frames,)] for name, value in given.items()}
         return replace(self, **cut)
 
     def _named(self, names: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,12 @@ def test_a_clip_renders_anew_each_time_it_is_asked() -> None:
     assert clip.frames().shape == (3, 4, 4, 3)
     assert np.array_equal(clip.frames()[:, 0, 0, 0], [0, 0, 1])
     assert len(passes) == 2
+
+
+def test_frames_may_be_named_one_by_one() -> None:
+    """Windows of long video wrap around; the speaker axis of emotion and the masks move along."""
+    full = replace(_conditioning(), emotion_tokens=torch.randn(2, 3, 5, 2, 8), audio_mask=torch.randn(2, 3, 5, 2, 2))
+    part = full.at_frames(torch.tensor([4, 0, 1]))
+    assert torch.equal(part.emotion_tokens, full.emotion_tokens[:, :, [4, 0, 1]])  # type: ignore[arg-type,index]
+    assert torch.equal(part.audio_mask, full.audio_mask[:, :, [4, 0, 1]])  # type: ignore[arg-type,index]
+    assert part.text_tokens is full.text_tokens

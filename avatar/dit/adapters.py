@@ -36,6 +36,7 @@ class AdapterConfig:
         speaker_positions: whether, with two speakers, rotary positions bind each to the video tokens that look at them, told
             by the block's own self-attention (`AdapterInputs.query_key`; residual only, `avatar.dit.lrope`). The face masks
             are then the regions of the first frame; with more than two speakers they bind by themselves.
+        made_of: what the tokens are made of, for those who make them (`avatar.wan.reference`); None where nobody needs to ask.
     """
 
     tokens: Literal["audio", "identity", "emotion"]
@@ -47,6 +48,7 @@ class AdapterConfig:
     bias: bool = True
     blocks: tuple[int, int] | None = None
     speaker_positions: bool = False
+    made_of: Literal["features", "arcface", "picture"] | None = None
 
     def __post_init__(self) -> None:
         if self.tokens not in ("audio", "identity", "emotion"):
@@ -81,8 +83,9 @@ class AdapterInputs:
 
     Attributes:
         tokens: `{"audio": (B, S, F, N_a, D_a), "audio_lengths": (B, S, F), "identity": (B, N_i, D_i),
-            "emotion": (B, F, N_e, D_e)}`, any subset.
-        face_mask: (B, S, F * N, 1), where each speaker's sound acts.
+            "emotion": (B, F, N_e, D_e)}`, any subset; identity and emotion may have a speaker axis after the batch, too.
+            With `"audio_mask"` and the like, (B, S, F * N, 1), an adapter's output is masked whatever its settings say.
+        face_mask: (B, S, F * N, 1), where each speaker's sound acts, and where all else that is masked does.
         query_key: the block's own self-attention's query and key, (B, F * N, heads, D / heads), normalised and rotated; there
             only where an adapter of the block asks for `speaker_positions`.
     """
@@ -192,6 +195,8 @@ def build_adapter(dim: int, num_heads: int, config: AdapterConfig) -> Adapter:
 def adapter_update(adapter: nn.Module, config: AdapterConfig, hidden_states: Tensor, inputs: AdapterInputs) -> Tensor:
     """What an adapter adds: video tokens of a latent frame see only that frame's tokens, once per speaker.
 
+    Several speakers act each within their own mask, whatever the adapter.
+
     Args:
         adapter: the module.
         config: its settings.
@@ -200,24 +205,29 @@ def adapter_update(adapter: nn.Module, config: AdapterConfig, hidden_states: Ten
 
     Returns:
         (B, F * N, D).
+
+    Raises:
+        OptionError: there are several speakers and no masks.
     """
-    tokens, face_mask = inputs.tokens[config.tokens], inputs.face_mask
-    if tokens.ndim == 3:  # (B, M, D): the same for every frame
-        update = adapter(hidden_states, tokens)
-        return update * face_mask[:, 0].type_as(update) if config.masked and face_mask is not None else update
-    speakers = tokens.unbind(1) if tokens.ndim == 5 else (tokens,)
-    if config.speaker_positions and len(speakers) == 2:
+    tokens, own_mask = inputs.tokens[config.tokens], inputs.tokens.get(f"{config.tokens}_mask")
+    lasting = tokens.ndim == 3 or (config.tokens == "identity" and tokens.ndim == 4)  # the same for every frame
+    speakers = tokens.unbind(1) if tokens.ndim == (4 if lasting else 5) else (tokens,)
+    if config.speaker_positions and len(speakers) == 2 and own_mask is None:
         return _bound_by_positions(adapter, hidden_states, torch.cat(speakers, dim=2), inputs)
-    masked = config.masked or (config.speaker_positions and len(speakers) > 2)
-    if masked and face_mask is None and len(speakers) > 1:
+    masks = inputs.face_mask if own_mask is None else own_mask
+    if masks is None and len(speakers) > 1:
         raise OptionError(f"{len(speakers)} speakers need a face mask each: who of them is where?")
+    masked = config.masked or own_mask is not None or len(speakers) > 1
     lengths = inputs.tokens.get(f"{config.tokens}_lengths")
     total: Tensor | None = None
-    for index, spoken in enumerate(speakers):  # (B, F, M, D)
-        heard = None if lengths is None else _heard(lengths[:, index], spoken.shape[2])
-        update = _per_frame(adapter, hidden_states, spoken, heard=heard)
-        if masked and face_mask is not None:  # one stream for several faces acts on all of them
-            where = face_mask[:, index] if len(speakers) > 1 else face_mask.amax(1)
+    for index, said in enumerate(speakers):  # (B, M, D) or (B, F, M, D)
+        if lasting:
+            update = adapter(hidden_states, said)
+        else:
+            heard = None if lengths is None else _heard(lengths[:, index], said.shape[2])
+            update = _per_frame(adapter, hidden_states, said, heard=heard)
+        if masked and masks is not None:  # one stream for several faces acts on all of them
+            where = masks[:, index] if len(speakers) > 1 else masks.amax(1)
             update = update * where.type_as(update)
         total = update if total is None else total + update
     assert total is not None

@@ -62,9 +62,11 @@ class GuidanceStep:
 
     def conditioning(self, conditioning: Conditioning) -> Conditioning:
         """The conditions of this step."""
-        mask, null = conditioning.face_mask, conditioning.text_null
-        if mask is not None and self.face_mask_scale != 1:
-            conditioning = replace(conditioning, face_mask=mask * self.face_mask_scale)
+        masks = {"face_mask": conditioning.face_mask, "audio_mask": conditioning.audio_mask}
+        null = conditioning.text_null
+        if self.face_mask_scale != 1:
+            scaled = {name: mask * self.face_mask_scale for name, mask in masks.items() if mask is not None}
+            conditioning = replace(conditioning, **scaled)
         if null is not None and self.text_null_scale != 1:
             conditioning = replace(conditioning, text_null=null * self.text_null_scale)
         return conditioning

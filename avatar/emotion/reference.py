@@ -37,32 +37,48 @@ class EmotionReference:
         return labels, expression
 
 
-def read_emotion(
-    emotion: str | Path, speech: Waveform, expression_of: Callable[[Path], np.ndarray]
-) -> EmotionReference:
+def parse_emotion(emotion: str | Path, speech: Waveform) -> EmotionMix | Path:
     """Understands the three ways of saying an emotion.
 
     Args:
         emotion: `"happy"`, `"happy:0.6"`, `"auto"`, or the path of a picture.
         speech: the voice, for `"auto"`.
+
+    Returns:
+        A mix of the labels, what is missing to 1 being neutral; or the picture.
+
+    Raises:
+        OptionError: neither a label nor a file.
+    """
+    text = str(emotion)
+    if text == AUTO:
+        return emotion_of_voice(speech)
+    label = text.partition(":")[0].partition(",")[0].strip()
+    if not isinstance(emotion, Path) and label in EMOTIONS:
+        return _with_neutral(EmotionMix.parse(text))
+    if not text or not os.path.exists(text):
+        raise OptionError(
+            f"{text!r} is neither an emotion nor a picture; accepted: {', '.join(EMOTIONS)}, each with a strength if wanted "
+            "(happy:0.6), the path of a picture of an expression, or auto"
+        )
+    return Path(text)
+
+
+def read_emotion(
+    emotion: str | Path, speech: Waveform, expression_of: Callable[[Path], np.ndarray]
+) -> EmotionReference:
+    """As `parse_emotion`, a picture's expression taken from it.
+
+    Args:
+        emotion, speech: as for `parse_emotion`.
         expression_of: the felt expression of the face in a picture, see `felt_expression`.
 
     Raises:
         OptionError: neither a label nor a file.
         FaceError, MediaError: the picture cannot be used.
     """
-    text = str(emotion)
-    if text == AUTO:
-        return EmotionReference(emotion_of_voice(speech), None)
-    label = text.partition(":")[0].partition(",")[0].strip()
-    if not isinstance(emotion, Path) and label in EMOTIONS:
-        return EmotionReference(_with_neutral(EmotionMix.parse(text)), None)
-    if not text or not os.path.exists(text):
-        raise OptionError(
-            f"{text!r} is neither an emotion nor a picture; accepted: {', '.join(EMOTIONS)}, each with a strength if wanted "
-            "(happy:0.6), the path of a picture of an expression, or auto"
-        )
-    return EmotionReference(None, expression_of(Path(text)))
+    said = parse_emotion(emotion, speech)
+    return EmotionReference(None, expression_of(said)) if isinstance(said, Path) else EmotionReference(said, None)
 
 
 def _with_neutral(mix: EmotionMix) -> EmotionMix:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -12,6 +15,8 @@ from avatar.types import BBox, Face
 DEFAULT_EXPAND = 1.3
 _SUBPIXEL_BITS = 4
 _SUPERSAMPLE = 4
+_WHITE = 128  # and brighter: a JPEG's black is not quite black
+_MIN_TOKENS = 0.5  # a smaller mask would be a person who cannot be heard
 
 
 def face_region_mask(
@@ -54,6 +59,59 @@ def face_region_masks(
     distance = np.stack([_box_distance(face.bbox, xs, ys) for face in faces])
     nearest = distance.argmin(axis=0)
     return masks * (nearest[None] == np.arange(len(faces))[:, None, None])
+
+
+def drawn_masks(
+    pictures: Sequence[str | Path | np.ndarray], image_size: tuple[int, int], grid: tuple[int, int]
+) -> np.ndarray:
+    """Masks that somebody drew, one picture per speaker, white where that person is.
+
+    Args:
+        pictures: files, or (H, W) or (H, W, 3) uint8, as large as the portrait.
+        image_size: (height, width) of the portrait, px.
+        grid: (h, w), the token grid.
+
+    Returns:
+        (S, h, w) float32 in [0, 1], the white part of each token's cell.
+
+    Raises:
+        OptionError: a picture of another size, one with hardly any white, or two with white in the same place.
+        MediaError: a file cannot be read.
+    """
+    whites = np.stack([_white(picture, number, image_size) for number, picture in enumerate(pictures, start=1)])
+    for first in range(len(whites)):
+        for second in range(first + 1, len(whites)):
+            shared = int((whites[first] & whites[second]).sum())
+            if shared:
+                raise OptionError(
+                    f"masks {first + 1} and {second + 1} overlap in {shared} px; every place belongs to one speaker at most"
+                )
+    cells = [cv2.resize(white.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA) for white in whites]
+    for number, (white, cell) in enumerate(zip(whites, cells, strict=True), start=1):
+        if cell.sum() < _MIN_TOKENS:
+            raise OptionError(
+                f"mask {number} is {'empty' if not white.any() else 'smaller than half a token of the video'}: paint white "
+                f"where the speaker is ({white.sum()} px are; a token is {image_size[1] / grid[1]:.0f}x"
+                f"{image_size[0] / grid[0]:.0f} px of the portrait)"
+            )
+    return np.stack(cells).astype(np.float32)
+
+
+def _white(picture: str | Path | np.ndarray, number: int, image_size: tuple[int, int]) -> np.ndarray:
+    """Where a mask picture is white, (H, W) bool."""
+    if not isinstance(picture, np.ndarray):
+        from avatar.media import read_picture
+
+        picture = read_picture(picture)
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+        raise OptionError(f"mask {number} must be (H, W) or (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
+    if picture.shape[:2] != tuple(image_size):
+        raise OptionError(
+            f"mask {number} has {picture.shape[1]}x{picture.shape[0]} px and the portrait {image_size[1]}x{image_size[0]}; "
+            "a mask is as large as the portrait"
+        )
+    grey = picture if picture.ndim == 2 else picture.mean(axis=2)
+    return grey >= _WHITE
 
 
 def polygon_mask(points: np.ndarray, image_size: tuple[int, int], blur_px: float = 0.0) -> np.ndarray:

@@ -149,6 +149,50 @@ def test_several_speakers_add_up_each_within_their_own_face(kind: str) -> None:
     assert torch.allclose(together, sum(alone), atol=1e-5)  # type: ignore[arg-type]
 
 
+def _regions(speakers: int) -> torch.Tensor:
+    """(B, S, F, N): speaker s has token s of every frame; with fewer speakers than tokens the last ones are nobody's."""
+    return torch.eye(PER_FRAME)[:speakers, None].expand(BATCH, speakers, FRAMES, PER_FRAME)
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("residual", {}), ("shared_query", {}), ("input", {}), ("residual", {"speaker_positions": True})],
+)
+def test_a_speakers_sound_stays_within_that_ones_mask(kind: str, settings: dict[str, Any], speakers: int) -> None:
+    """With a mask of its own every adapter of the sound is masked, for any number of people."""
+    config = _config("audio", kind, **settings)
+    torch.manual_seed(0)
+    adapter = build_adapter(DIM, HEADS, config)
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    stream, tokens, masks = torch.randn(BATCH, FRAMES * PER_FRAME, DIM), _audio(3, speakers), _regions(speakers)
+    tokens = tokens[:, :, :, :1] if kind == "input" else tokens
+
+    def update(tokens: torch.Tensor) -> torch.Tensor:
+        inputs = AdapterInputs({"audio": tokens, "audio_mask": masks.flatten(2)[..., None]})
+        return adapter_update(adapter, config, stream, inputs).unflatten(1, (FRAMES, PER_FRAME))
+
+    with torch.no_grad():
+        before = update(tokens)
+        assert (before[:, :, speakers:] == 0).all()  # who is in nobody's mask stays silent
+        for speaker in range(speakers):
+            other = tokens.clone()
+            other[:, speaker] += 1
+            moved = (update(other) != before).any(-1)
+            assert torch.equal(moved, masks[:, speaker].bool())
+
+
+def test_several_speakers_are_masked_whatever_the_settings_say() -> None:
+    config = _config("audio", "residual")
+    adapter, stream = build_adapter(DIM, HEADS, config), torch.randn(BATCH, FRAMES * PER_FRAME, DIM)
+    with pytest.raises(OptionError, match="2 speakers need a face mask each"):
+        adapter_update(adapter, config, stream, AdapterInputs({"audio": _audio(3, 2)}))
+    masks = _regions(2).flatten(2)[..., None]
+    update = adapter_update(adapter, config, stream, AdapterInputs({"audio": _audio(3, 2)}, masks))
+    assert (update.unflatten(1, (FRAMES, PER_FRAME))[:, :, 2:] == 0).all()
+
+
 def test_emotion_is_heard_per_frame_and_identity_everywhere() -> None:
     block = _block(_config("emotion", "residual"), _config("identity", "residual"))
     emotion = torch.randn(BATCH, FRAMES, 2, TOKEN_DIM)

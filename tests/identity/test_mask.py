@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avatar.errors import OptionError
-from avatar.identity.mask import face_oval_mask, face_region_mask, face_region_masks, lips_mask, polygon_mask
+from avatar.identity.mask import (
+    drawn_masks,
+    face_oval_mask,
+    face_region_mask,
+    face_region_masks,
+    lips_mask,
+    polygon_mask,
+)
+from avatar.media import write_picture
 from avatar.types import BBox, Face, HeadPose
 
 FaceMaker = Callable[..., Face]
@@ -59,3 +68,33 @@ def test_lips_lie_in_the_oval_and_the_oval_in_the_box(make_face: FaceMaker) -> N
     rows, columns = np.nonzero(oval > 0.5)
     assert (columns.min(), columns.max()) == pytest.approx((face.bbox.left, face.bbox.right), abs=2)
     assert (rows.min(), rows.max()) == pytest.approx((face.bbox.top, face.bbox.bottom), abs=2)
+
+
+def _halves(height: int = 40, width: int = 80) -> tuple[np.ndarray, np.ndarray]:
+    left = np.zeros((height, width), np.uint8)
+    left[:, : width // 2] = 255
+    return left, 255 - left
+
+
+def test_drawn_masks_are_the_white_part_of_each_cell(tmp_path: Path) -> None:
+    left, right = _halves()
+    left[:, 30:40] = 0
+    path = write_picture(tmp_path / "left.jpg", np.dstack([left] * 3))
+    masks = drawn_masks([path, right], (40, 80), (2, 4))
+    np.testing.assert_allclose(masks, [[[1, 0.5, 0, 0]] * 2, [[0, 0, 1, 1]] * 2], atol=1e-3)
+    assert masks.dtype == np.float32
+
+
+def test_drawn_masks_that_cannot_be_meant_are_refused() -> None:
+    left, right = _halves()
+    with pytest.raises(OptionError, match="mask 1 has 80x20 px and the portrait 80x40; a mask is as large as"):
+        drawn_masks([left[:20]], (40, 80), (2, 4))
+    with pytest.raises(OptionError, match="mask 2 is empty: paint white"):
+        drawn_masks([left, np.zeros_like(left)], (40, 80), (2, 4))
+    with pytest.raises(OptionError, match=r"mask 1 is smaller than half a token of the video.* \(9 px are"):
+        drawn_masks([np.pad(np.full((3, 3), 255, np.uint8), ((0, 37), (0, 77)))], (40, 80), (2, 4))
+    right[:, 30:] = 255
+    with pytest.raises(OptionError, match="masks 1 and 2 overlap in 400 px"):
+        drawn_masks([left, right], (40, 80), (2, 4))
+    with pytest.raises(OptionError, match="mask 1 must be"):
+        drawn_masks([left.astype(np.float32)], (40, 80), (2, 4))
