@@ -11,20 +11,23 @@ import errno
 import os
 import re
 import sys
+import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from avatar import __version__
 from avatar.errors import AvatarError, MissingDependencyError, OutputError
-from avatar.presets import PRESETS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from avatar.types import FaceChoice
 
+_CHOICES = (  # options of `animate` that a preset may have or not
+    "emotion seed size face speakers steps guidance head_motion runtime prompt negative_prompt text_guidance memory".split()
+)
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED, args.debug)
+        return _fail(args.interrupted, EXIT_INTERRUPTED, args.debug)
     except AvatarError as err:
         return _fail(f"error: {err}", err.exit_code, args.debug)
     except ImportError as err:
@@ -67,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_animate(commands)
     _add_presets(commands)
+    _add_fetch(commands)
     return parser
 
 
@@ -92,25 +96,29 @@ def _add_animate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--preset",
         default="embedded",
         metavar="NAME",
-        help="a preset, or a folder with a saved pipeline (default: embedded)",
+        help="a preset (avatar presets), a folder with a saved pipeline or with what `avatar fetch` brought, FOLDER:NAME where it "
+        "holds several, or debug:NAME for a published system with tiny random weights (default: embedded)",
     )
     parser.add_argument(
         "--emotion",
-        default="neutral",
         metavar="E",
         help="a label (happy), a label with its strength (happy:0.6), a picture of an expression, "
         "or auto: taken from the voice (default: neutral)",
     )
     _add_choices(parser)
+    _add_published_choices(parser)
     parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
-    parser.set_defaults(run=_animate)
+    parser.set_defaults(run=_animate, interrupted="interrupted; nothing was written")
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
     """Options of `animate` that most videos leave as they are."""
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same video (default: 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same video (default: 0)")
     parser.add_argument(
-        "--size", type=int, metavar="PX", help="the video's longer side in pixels (default: the picture's own)"
+        "--size",
+        type=int,
+        metavar="PX",
+        help="the video's longer side in pixels (default: the picture's own; of published presets theirs)",
     )
     parser.add_argument(
         "--face",
@@ -133,14 +141,29 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, metavar="X", help="guidance scale for the speech (default: the preset's)"
     )
     parser.add_argument(
-        "--head-motion", type=float, default=1.0, metavar="X", help="0 keeps the head still, 1 is natural (default: 1)"
+        "--head-motion", type=float, metavar="X", help="0 keeps the head still, 1 is natural (default: 1)"
     )
     parser.add_argument(
         "--runtime",
         choices=("torch", "openvino"),
-        default="torch",
         help="what computes the networks: torch (default), or openvino: 0.6 of their time on a CPU, the same video "
         '(needs pip install "avatar[openvino]"; slow to start the first time)',
+    )
+
+
+def _add_published_choices(parser: argparse.ArgumentParser) -> None:
+    """Options of `animate` that published presets alone have."""
+    group = parser.add_argument_group("options of published presets (a preset refuses what it does not have)")
+    group.add_argument("--prompt", metavar="TEXT", help="what the video shows")
+    group.add_argument("--negative-prompt", metavar="TEXT", help="what it does not show")
+    group.add_argument(
+        "--text-guidance", type=float, metavar="X", help="guidance scale for the prompt (default: the preset's)"
+    )
+    group.add_argument(
+        "--memory",
+        choices=("low", "balanced", "fast"),
+        help="where weights are kept: fast: all on the device; balanced: one network at a time; low: in 8 bits, brought to "
+        "the device block by block (default: balanced, without an accelerator fast); what each needs is printed first",
     )
 
 
@@ -148,14 +171,43 @@ def _add_presets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "presets",
         help="list the models",
-        description="Lists the models that --preset takes.",
+        description="Lists the models that --preset takes: size, memory, licence, and what of each is installed.",
         formatter_class=_help_formatter,
     )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show this one in detail")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="FOLDER",
+        help="look for fetched files here (default: Hugging Face's cache)",
+    )
     parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
-    parser.set_defaults(run=_presets)
+    parser.set_defaults(run=_presets, interrupted="interrupted")
+
+
+def _add_fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "fetch",
+        help="download what a published preset needs",
+        description="Downloads what a published preset needs from huggingface.co, and prints the folder. Sizes are shown first,\n"
+        "every file's checksum is verified, and what is there already is not downloaded again: if it was interrupted,\n"
+        "run it again.",
+        epilog="example: avatar fetch echomimic-v3 --to models, then avatar animate … --preset models",
+        formatter_class=_help_formatter,
+    )
+    parser.add_argument("preset", metavar="PRESET", help="a published preset, see avatar presets")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of your own, which presets can share (default: Hugging Face's cache)",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
+    parser.set_defaults(run=_fetch, interrupted="interrupted; run the same command again to go on")
 
 
 def _animate(args: argparse.Namespace) -> None:
+    _wait_politely()
     from avatar.media import check_output, write_video
     from avatar.media.files import check_file
 
@@ -166,36 +218,41 @@ def _animate(args: argparse.Namespace) -> None:
         check_file(speech, "sound")
     if not args.debug:
         _quieten_libraries()
-    from avatar.pipeline import AvatarPipeline
-    from avatar.runtime import check_runtime
+    from avatar.choices import choices_for
 
-    check_runtime(args.runtime)
-    pipe = AvatarPipeline.from_pretrained(args.preset)
-    if args.runtime != "torch":
-        pipe.use_runtime(args.runtime, notify=lambda words: print(f"avatar: {words}", file=sys.stderr))
-    stream = pipe.stream(
-        portrait=args.portrait,
-        speech=args.speech,
-        emotion=args.emotion,
-        seed=args.seed,
-        size_px=args.size,
-        face=args.face,
-        speakers=args.speakers,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
-        head_motion=args.head_motion,
-    )
-    blocks = _with_progress(stream, stream.shape.num_frames, stream.shape.fps, sys.stderr)
+    choices = choices_for(args.preset, _given(args), notify=_notify)
+    from avatar.pipeline import AvatarPipeline
+
+    pipe = AvatarPipeline.from_pretrained(args.preset, **choices.loading)
+    progress: dict[str, Any] = {"progress": _step_progress(sys.stderr)} if choices.published else {}
+    stream = pipe.stream(portrait=args.portrait, speech=args.speech, **choices.video, **progress)
+    blocks = iter(stream)
+    if not choices.published:  # whose work is over when the first frames come
+        blocks = _with_progress(blocks, stream.shape.num_frames, stream.shape.fps, sys.stderr)
     path = write_video(args.output, blocks, fps=stream.shape.fps, speech=stream.speech, overwrite=args.overwrite)
     print(path)
 
 
 def _presets(args: argparse.Namespace) -> None:
-    heads = ("preset", "backbone", "codec", "parameters", "weights", "runs on")
-    rows = [heads] + [(p.name, p.backbone, p.codec, p.parameters, p.weights, p.runs_on) for p in PRESETS.values()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    from avatar.hub.table import all_presets, one_preset
+
+    print(one_preset(args.name, args.folder) if args.name else all_presets(args.folder))
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from avatar.hub.fetch import fetch
+
+    print(fetch(args.preset, args.to, notify=_notify))
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for; the rest is left to the preset."""
+    values = {name: getattr(args, name) for name in _CHOICES}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def _notify(words: str) -> None:
+    print(f"avatar: {words}", file=sys.stderr)
 
 
 def _face_choice(text: str) -> FaceChoice:
@@ -247,6 +304,27 @@ def _with_progress(blocks: Iterable[np.ndarray], num_frames: int, fps: float, er
         if done * 4 // num_frames > quarters:
             quarters = done * 4 // num_frames
             print(f"avatar: {done} of {num_frames} frames", file=err)
+
+
+def _step_progress(err: TextIO) -> Callable[[int, int], None]:
+    """Counts denoising steps: a bar with the time left on a terminal, a line per quarter elsewhere."""
+    started, quarters, bar = time.monotonic(), 0, None
+
+    def tell(done: int, steps: int) -> None:
+        nonlocal quarters, bar
+        if err.isatty():
+            from tqdm import tqdm
+
+            bar = bar or tqdm(total=steps, unit="step", file=err, dynamic_ncols=True)
+            bar.update(done - bar.n)
+            if done == steps:
+                bar.close()
+        elif done == 1 or done * 4 // steps > quarters:
+            quarters = done * 4 // steps
+            left_s = (time.monotonic() - started) / done * (steps - done)
+            print(f"avatar: step {done} of {steps}, about {left_s:.0f} s left", file=err)
+
+    return tell
 
 
 def _wait_politely() -> None:

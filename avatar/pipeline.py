@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -35,19 +35,21 @@ from avatar.emotion.labels import shapes_of
 from avatar.emotion.reference import EmotionReference, felt_expression, read_emotion
 from avatar.emotion.tokens import EmotionEncoder
 from avatar.errors import OptionError
-from avatar.identity.choose import load_portrait
+from avatar.identity.choose import check_distinct, load_portrait
 from avatar.identity.tokens import IdentityEncoder
 from avatar.media import check_waveform, mix_speech, read_waveform
 from avatar.parts import debug_parts, trained_parts
-from avatar.presets import resolve_preset
+from avatar.presets import is_own, resolve_preset
 from avatar.runtime import GraphSpeechEncoder, GraphTransformer, Notify, check_runtime
-from avatar.types import Conditioning, Face, FaceChoice, LatentShape, Portrait, VideoShape, Waveform
+from avatar.types import Conditioning, FaceChoice, LatentShape, Portrait, VideoShape, Waveform
+
+if TYPE_CHECKING:
+    from avatar.wan.pipeline import WanAvatarPipeline
 
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.5
 SIGMA_SHIFT = 3.0
 MAX_SEED = 2**32 - 1
-SAME_FACE_IOU = 0.5
 BLOCK_BYTES = 16 << 20  # of frames handed over at a time
 
 Speech = str | Path | Waveform
@@ -135,29 +137,39 @@ class AvatarPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path = "embedded", *, runtime: str = "torch", **kwargs: Any
-    ) -> AvatarPipeline:
+        cls,
+        pretrained_model_name_or_path: str | Path = "embedded",
+        *,
+        runtime: str = "torch",
+        notify: Notify | None = None,
+        **kwargs: Any,
+    ) -> AvatarPipeline | WanAvatarPipeline:
         """Loads a preset by name, or a folder that `save_pretrained` wrote.
 
         Args:
-            pretrained_model_name_or_path: which.
+            pretrained_model_name_or_path: which. A published system (`"echomimic-v3"`, `"FOLDER:echomimic-v3"`,
+                `"debug:echomimic-v3"`) gives a `WanAvatarPipeline`, which is called in the same way.
             runtime: see `use_runtime`.
-            kwargs: as for `DiffusionPipeline.from_pretrained`.
+            notify: told in a sentence what takes long, or much memory, before it begins.
+            kwargs: as for `DiffusionPipeline.from_pretrained`; of a published system `memory`, `device` and `dtype`, see
+                `avatar.hub.load.load_published`.
 
         Raises:
             OptionError: neither a preset nor such a folder, or no such runtime.
-            MissingDependencyError: the runtime's package is not installed.
+            MissingDependencyError: the runtime's package is not installed, or a published system's files are not there.
         """
         check_runtime(runtime)
+        if not is_own(pretrained_model_name_or_path):
+            return _published(pretrained_model_name_or_path, runtime, notify=notify, **kwargs)
         if str(pretrained_model_name_or_path) == "debug":
-            return debug_pipeline().use_runtime(runtime)
+            return debug_pipeline().use_runtime(runtime, notify=notify)
         kwargs.setdefault("dtype", torch.float32)
         pipeline = super().from_pretrained(resolve_preset(pretrained_model_name_or_path), **kwargs)
         for component in pipeline.components.values():
             if isinstance(component, torch.nn.Module):
                 component.eval()
         pipeline.codec.warm_up()  # so that the first frame is not what waits for it
-        return pipeline.use_runtime(runtime)
+        return pipeline.use_runtime(runtime, notify=notify)
 
     def use_runtime(
         self, name: str, cache_dir: str | Path | None = None, notify: Notify | None = None
@@ -252,7 +264,7 @@ class AvatarPipeline(DiffusionPipeline):
         sounds = [_waveform(sound) for _, sound in chosen]
         feelings = [read_emotion(emotion, sound, self._felt_in) for sound in sounds]
         portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
-        _check_distinct([person.face for person in portraits])
+        check_distinct([person.face for person in portraits])
         cast = [
             self._speaker(person, sound, feeling, size_px)
             for person, sound, feeling in zip(portraits, sounds, feelings, strict=True)
@@ -338,12 +350,6 @@ def _sampling(steps: int | None, guidance: float | None) -> SamplingOptions:
     return SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance))
 
 
-def _check_distinct(faces: list[Face]) -> None:
-    for index, face in enumerate(faces):
-        if any(face.bbox.iou(other.bbox) > SAME_FACE_IOU for other in faces[:index]):
-            raise OptionError("two speakers have the same face; choose another face for one of them")
-
-
 def _person_seed(seed: int, index: int) -> int:
     """People in one picture do not blink in step."""
     return seed * 1009 + index
@@ -358,6 +364,14 @@ def _heard(speech: Speech, speakers: Sequence[tuple[FaceChoice, Speech]]) -> Pat
     if speakers:
         return mix_speech([speech, *(sound for _, sound in speakers)])
     return speech if isinstance(speech, Waveform) else Path(speech)
+
+
+def _published(name: str | Path, runtime: str, **kwargs: Any) -> WanAvatarPipeline:
+    from avatar.hub.load import load_published
+
+    if runtime != "torch":
+        raise OptionError(f"runtime {runtime!r} computes this package's own presets; published ones take torch")
+    return load_published(name, **kwargs)
 
 
 def assemble_pipeline(speech_encoder: Path, networks: Path) -> AvatarPipeline:

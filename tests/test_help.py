@@ -21,8 +21,8 @@ def test_docs_hold_the_current_help_text() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["animate", "--help"], ["presets"], ["--version"]])
-def test_help_version_and_presets_import_nothing_heavy(argv: list[str]) -> None:
+@pytest.mark.parametrize("argv", [["--help"], ["animate", "--help"], ["fetch", "--help"], ["--version"]])
+def test_help_and_version_import_nothing_heavy(argv: list[str]) -> None:
     code = f"""
 import sys
 from avatar.cli import main

@@ -25,8 +25,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parts": FOUNDATION | STAGES,
     "runtime": FOUNDATION | STAGES,
     "wan": FOUNDATION | STAGES | {"clip"},
-    "pipeline": FOUNDATION | STAGES | {"clip", "parts", "presets", "runtime"},
-    "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"presets", "runtime", "pipeline"},
+    "hub": FOUNDATION | STAGES | {"debug", "presets", "wan"},
+    "choices": {"errors", "hub", "presets"},
+    "pipeline": FOUNDATION | STAGES | {"clip", "hub", "parts", "presets", "runtime", "wan"},
+    "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"choices", "hub", "presets", "runtime", "pipeline"},
     "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
 }
 # Siblings that may see one another, each with its reason.

@@ -24,6 +24,7 @@ MAX_YAW_DEG = 40.0  # beyond, half the mouth is hidden and would have to be inve
 MAX_PITCH_DEG = 38.0
 MAX_ROLL_DEG = 50.0
 PASSER_BY_SIDE = 0.2  # a face smaller than this part of the largest one's side is taken for a passer-by
+SAME_FACE_IOU = 0.5  # boxes that share this part are one face
 MAX_LISTED = 8
 # Words for a face, and what is smallest for it; passers-by are not counted. "left" is the picture's left.
 FACE_WORDS: dict[str, Callable[[Face, tuple[int, int]], float]] = {
@@ -193,6 +194,17 @@ def _check_usable(face: Face, width: int, height: int) -> None:
     needed = face.landmarks[list(face_mesh.LIPS + face_mesh.RIGHT_EYE + face_mesh.LEFT_EYE), :2]
     if (needed < 0).any() or (needed > (width, height)).any():
         raise FaceError("the picture's edge cuts off the eyes or the mouth; use a picture that shows the whole face")
+
+
+def check_distinct(faces: list[Face]) -> None:
+    """Refuses one face for two speakers.
+
+    Raises:
+        OptionError: two of the faces lie on one another.
+    """
+    for index, face in enumerate(faces):
+        if any(face.bbox.iou(other.bbox) > SAME_FACE_IOU for other in faces[:index]):
+            raise OptionError("two speakers have the same face; choose another face for one of them")
 
 
 def _flaw(face: Face) -> str:

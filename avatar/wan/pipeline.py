@@ -35,7 +35,7 @@ from avatar.dit.published.loading import Projector, PublishedAdapter
 from avatar.dit.published.preset import PublishedPreset
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import InputError, OptionError
-from avatar.identity.choose import load_portrait
+from avatar.identity.choose import check_distinct, load_portrait
 from avatar.media import check_waveform, mix_speech, read_waveform
 from avatar.types import Conditioning, FaceChoice, Portrait, VideoShape, Waveform
 from avatar.wan.condition import channels_of_condition, pinned_latents, reference_latents
@@ -52,6 +52,7 @@ NEGATIVE_PROMPT = (
     "people in the background, walking backwards"
 )  # Wan's own, in English, as MultiTalk and InfiniteTalk use it
 MAX_SEED = 2**32 - 1
+MAX_GUIDANCE = 20
 _HANDS_OVER_LATENTS = ("infinitetalk", "infinitetalk-multi")
 
 Speech = str | Path | Waveform
@@ -242,6 +243,12 @@ class WanAvatarPipeline(DiffusionPipeline):
             heard = mix_speech([speech, *(sound for _, sound in speakers)])
         return VideoClip(take.shape, lambda: self._frames(take, made), heard)
 
+    def stream(
+        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[WanOptions]
+    ) -> VideoClip:
+        """The same as calling the pipeline: here, too, frames come chunk by chunk, as they are asked for."""
+        return self(portrait, speech, **options)
+
     def _take(
         self,
         portrait: str | Path | np.ndarray | Portrait,
@@ -265,9 +272,13 @@ class WanAvatarPipeline(DiffusionPipeline):
         preset = self.preset
         if not 0 <= seed <= MAX_SEED:
             raise OptionError(f"seed must lie between 0 and {MAX_SEED}, not {seed}")
+        for name, scale in (("text", text_guidance_scale), ("audio", audio_guidance_scale)):
+            if scale is not None and not 0 <= scale <= MAX_GUIDANCE:
+                raise OptionError(f"{name}_guidance_scale must lie between 0 and {MAX_GUIDANCE}, not {scale}; 1 is off")
         chosen = [(face, speech), *speakers]
         sounds = [check_waveform(s) if isinstance(s, Waveform) else read_waveform(s) for _, s in chosen]
         portraits = [_portrait(portrait, choice) for choice, _ in chosen]
+        check_distinct([person.face for person in portraits])
         fps = preset.front_end.fps
         height, width = self.codec.size_for(portraits[0].image, size_px or preset.max_side_px)
         shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, fps)
