@@ -11,9 +11,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avatar.dit.published import PUBLISHED_PRESETS
 from avatar.dit.published.preset import Download, PublishedPreset
-from avatar.errors import MissingDependencyError, OutputError
+from avatar.errors import MissingDependencyError, OptionError, OutputError
 from avatar.hub.files import needs, system_named
+from avatar.presets import PRESETS
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -86,6 +88,8 @@ def fetch(name: str, to: Path | None = None, notify: Notify | None = None) -> Pa
     """
     from huggingface_hub import constants
 
+    if name in PRESETS:
+        raise OptionError(f"{name!r} needs no files from elsewhere; published presets: {', '.join(PUBLISHED_PRESETS)}")
     preset = system_named(name)
     tell = notify or (lambda words: None)
     root = Path(constants.HF_HUB_CACHE) if to is None else to

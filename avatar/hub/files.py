@@ -100,26 +100,26 @@ def place_of(name: str | Path) -> Place:
 def is_complete(folder: Path, download: Download) -> bool:
     """Whether all files that match a download's patterns are there, as far as the files themselves tell.
 
-    A file without wildcards must be there; a folder must have weights or settings; of weights in shards the index names all.
+    Every pattern must match something; beside a model's settings there must be weights; an index of shards names them all.
     """
     files = [path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.relative_to(folder).parts]
     names = {path.relative_to(folder).as_posix() for path in files}
+    if "**" in download.files and not _all_components(folder, names):
+        return False
     for pattern in download.files:
         matching = {name for name in names if fnmatch(name, pattern)}
-        if not matching:
-            return False
-        for name in matching:
-            if name.endswith(".index.json") and not _shards(folder / name) <= names_beside(names, name):
-                return False
-        if pattern == "**" and not _all_components(folder, names):
+        if not matching or not all(_is_whole(folder, name, names) for name in matching):
             return False
     return True
 
 
-def names_beside(names: set[str], name: str) -> set[str]:
-    """Names of the files in a file's folder, without the folder."""
-    prefix = name.rpartition("/")[0]
-    return {each.rpartition("/")[2] for each in names if each.rpartition("/")[0] == prefix}
+def _is_whole(folder: Path, name: str, names: set[str]) -> bool:
+    """Of an index: whether its shards are there; of a model's settings: whether weights are beside them."""
+    parent = name.rpartition("/")[0]
+    beside = {each.rpartition("/")[2] for each in names if each.rpartition("/")[0] == parent}
+    if name.endswith(".index.json"):
+        return _shards(folder / name) <= beside
+    return not name.endswith("/config.json") or any(each.endswith(_WEIGHTS) for each in beside)
 
 
 def _shards(index: Path) -> set[str]:
@@ -130,18 +130,13 @@ def _shards(index: Path) -> set[str]:
 
 
 def _all_components(folder: Path, names: set[str]) -> bool:
-    """Whether every part that a diffusers repository names has a folder, and the models among them weights."""
-    index = folder / "model_index.json"
-    if not index.is_file():
+    """Whether every part that a diffusers repository names has a folder."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    for part, entry in json.loads(index.read_text(encoding="utf-8")).items():
-        if not isinstance(entry, list) or None in entry:
-            continue
-        inside = [name for name in names if name.startswith(f"{part}/")]
-        is_model = any(f"{part}/config.json" == name for name in inside)
-        if not inside or (is_model and not any(name.endswith(_WEIGHTS) for name in inside)):
-            return False
-    return True
+    parts = [part for part, entry in index.items() if isinstance(entry, list) and None not in entry]
+    return all(any(name.startswith(f"{part}/") for name in names) for part in parts)
 
 
 def _cached(download: Download) -> Path | None:
