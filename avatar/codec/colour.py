@@ -25,12 +25,21 @@ def match_colours(frames: np.ndarray, reference: np.ndarray, strength: float = 1
     Raises:
         OptionError: a strength outside [0, 1].
     """
-    if not 0 <= strength <= 1:
-        raise OptionError(f"the strength of colour matching is a number from 0 to 1, not {strength}")
+    check_strength(strength)
     if strength == 0:
         return frames
     wanted_mean, wanted_spread = _statistics(_lab(reference))
     return np.stack([_matched(frame, wanted_mean, wanted_spread, strength) for frame in frames])
+
+
+def check_strength(strength: float) -> None:
+    """Refuses what is no strength.
+
+    Raises:
+        OptionError: it is outside [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise OptionError(f"the strength of colour matching is a number from 0 to 1, not {strength}")
 
 
 def _matched(frame: np.ndarray, mean: np.ndarray, spread: np.ndarray, strength: float) -> np.ndarray:

@@ -63,7 +63,7 @@ class WanCodec:
         """A picture (H, W, 3) uint8, resized, as frames [3, 1, h, w] in [-1, 1]."""
         smaller = size[0] < image.shape[0]
         resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
-        return _to_tensor(resized[None])
+        return to_pixels(resized[None])
 
     @torch.no_grad()
     def encode(self, frames: np.ndarray | Tensor, padding: Padding = "none") -> Tensor:
@@ -80,7 +80,7 @@ class WanCodec:
         Raises:
             OptionError: a number of frames or a size that does not fit.
         """
-        video = _to_tensor(frames) if isinstance(frames, np.ndarray) else frames
+        video = to_pixels(frames) if isinstance(frames, np.ndarray) else frames
         missing = (1 - video.shape[1]) % self.stride.time
         if video.shape[1] < 1 or (missing and padding == "none"):
             count, step = video.shape[1], self.stride.time
@@ -138,16 +138,17 @@ class WanCodec:
             One block of frames for each block of latents. Several streams may run at a time, each with its own state.
         """
         for frames in self.decode_pixels(latent_blocks):
-            yield ((frames + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
+            yield to_frames(frames)
 
     def decode_pixels(self, latent_blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """As `decode`, [3, T, H, W] float32 in [-1, 1]."""
         stream: _Stream | None = None
         for block in latent_blocks:
             stream = stream or _Stream(self.vae, *block.shape[-2:])
-            with torch.no_grad():  # not around the generator, which may be left unfinished
+            with torch.no_grad():  # not around the yield: the caller may leave the generator unfinished
                 latents = self._denormalised(block.float().to(self.vae.device))
-                yield stream.decode(latents.to(self.vae.dtype)[None])[0].float()
+                frames = stream.decode(latents.to(self.vae.dtype)[None])[0].float()
+            yield frames
 
     def face_mask(self, num_frames: int, portraits: Sequence[Portrait], size: tuple[int, int]) -> Tensor:
         """Where each speaker's sound acts.
@@ -160,11 +161,19 @@ class WanCodec:
         Returns:
             (S, F, h, w) in [0, 1] on the transformer's token grid.
         """
-        self._check_size(size)
-        grid = (size[0] // self.token_px, size[1] // self.token_px)
+        grid = self.token_grid(size)
         height, width = portraits[0].image.shape[:2]
         masks = face_region_masks([person.face for person in portraits], (height, width), grid)
         return torch.from_numpy(masks.astype(np.float32))[:, None].expand(-1, num_frames, -1, -1)
+
+    def token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of tokens of a video of (height, width) px.
+
+        Raises:
+            OptionError: sides that tokens do not fill.
+        """
+        self._check_size(size)
+        return size[0] // self.token_px, size[1] // self.token_px
 
     def _check_size(self, size: Sequence[int]) -> None:
         if size[0] % self.token_px or size[1] % self.token_px:
@@ -248,7 +257,12 @@ class _Stream:
         return torch.cat(rows, dim=3)[..., : self.size[0], : self.size[1]]
 
 
-def _to_tensor(frames: np.ndarray) -> Tensor:
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """[3, T, H, W] in [-1, 1] to (T, H, W, 3) uint8."""
+    return ((pixels + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:
     """(T, H, W, 3) uint8 to [3, T, H, W] in [-1, 1]."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise OptionError(f"frames are (T, H, W, 3) uint8, not {frames.shape} {frames.dtype}")

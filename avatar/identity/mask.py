@@ -97,6 +97,18 @@ def drawn_masks(
     return np.stack(cells).astype(np.float32)
 
 
+def drawn_place(picture: str | Path | np.ndarray, number: int, image_size: tuple[int, int]) -> BBox:
+    """The box about the white of a drawn mask, px; arguments as for `drawn_masks`, `number` to call it by.
+
+    Raises:
+        OptionError: there is no white, or the picture has another size.
+    """
+    rows, columns = np.nonzero(_white(picture, number, image_size))
+    if len(rows) == 0:
+        raise OptionError(f"mask {number} is empty: paint white where the speaker is")
+    return BBox(float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
+
+
 def _white(picture: str | Path | np.ndarray, number: int, image_size: tuple[int, int]) -> np.ndarray:
     """Where a mask picture is white, (H, W) bool."""
     if not isinstance(picture, np.ndarray):

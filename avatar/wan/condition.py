@@ -58,3 +58,11 @@ def pinned_latents(codec: WanCodec, known: Tensor, channels: int) -> Tensor | No
         return None
     whole = known.shape[1] - (known.shape[1] - 1) % codec.stride.time
     return codec.encode(known[:, -whole:])[None]
+
+
+def noise_of(codec: WanCodec, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Noise [1, C, F, h, w] for so many video frames of (height, width) px."""
+    stride = codec.stride
+    frames = 1 + (num_frames - 1) // stride.time
+    shape = (1, codec.channels, frames, size[0] // stride.height, size[1] // stride.width)
+    return torch.randn(shape, generator=generator)

@@ -10,11 +10,13 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
-from avatar.dit.guidance import GuidanceBranch, guided_velocity
+from avatar.dit.guidance import AdaptiveProjectedGuidance, GuidanceBranch, GuidanceStep, guided_velocity
+from avatar.dit.long_video import blended_velocity, overlapping_windows, shifted_velocity
 from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.sampler import sample_euler
 from avatar.errors import OptionError
 from avatar.types import Conditioning
+from avatar.wan.plan import Windows
 
 Sampler = Literal["euler", "unipc"]
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -51,17 +53,28 @@ class WanSampling:
 
     Attributes:
         sigmas: noise levels from 1 to 0.
-        rule: guidance branches.
+        rule: guidance branches, the same in all steps, or a rule for each step.
         sampler: `"euler"`, as the published systems; `"unipc"`, two corrections a step with as many evaluations.
+        projected: (text scale, audio scale) of projected guidance, which then takes the place of the rules; None for none.
+        windows: parts of a long chunk that are denoised together; None for whole.
     """
 
     sigmas: Tensor
-    rule: tuple[GuidanceBranch, ...]
+    rule: tuple[GuidanceBranch, ...] | tuple[GuidanceStep, ...]
     sampler: Sampler = "euler"
+    projected: tuple[float, float] | None = None
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         if self.sampler not in ("euler", "unipc"):
             raise OptionError(f"the sampler must be euler or unipc, not {self.sampler!r}")
+        if self.projected is not None and self.windows is not None:
+            raise OptionError("projected guidance remembers the step before, which windows do not share; leave one out")
+
+    def step(self, index: int) -> GuidanceStep:
+        rule = self.rule[index] if isinstance(self.rule[0], GuidanceStep) else GuidanceStep(self.rule)
+        assert isinstance(rule, GuidanceStep)
+        return rule
 
     @property
     def num_steps(self) -> int:
@@ -91,10 +104,20 @@ def denoise(
         [1, C, F, h, w] float32.
     """
     steps = 0
+    projection = None if sampling.projected is None else AdaptiveProjectedGuidance(*sampling.projected)
 
     def velocity(latents: Tensor, sigma: float) -> Tensor:
         nonlocal steps
-        result = _velocity(experts.at(sigma), conditioning, _with_pinned(latents, pinned), sigma, sampling.rule)
+        rule = sampling.step(steps)
+        told, latents, windows = rule.conditioning(conditioning), _with_pinned(latents, pinned), 0
+
+        def of_window(part: Tensor, frames: Tensor | None) -> Tensor:
+            nonlocal windows
+            window, windows = f"@{windows}" if windows else "", windows + 1
+            shown = told if frames is None else told.at_frames(frames)
+            return _velocity(experts.at(sigma), shown, part, sigma, _Combine(rule.rule, projection), window)
+
+        result = _in_windows(of_window, latents, sampling.windows, steps)
         steps += 1
         if progress is not None:
             progress(steps, sampling.num_steps)
@@ -104,12 +127,38 @@ def denoise(
     return _with_pinned(follow(velocity, noise, sampling.sigmas), pinned)
 
 
+def _in_windows(
+    velocity: Callable[[Tensor, Tensor | None], Tensor], latents: Tensor, windows: Windows | None, step: int
+) -> Tensor:
+    if windows is None or latents.shape[2] <= windows.size:
+        return velocity(latents, None)
+    if windows.overlap is None:
+        return shifted_velocity(velocity, latents, step, windows.size, windows.offset)
+    parts = overlapping_windows(latents.shape[2], windows.size, windows.overlap)
+    return blended_velocity(velocity, latents, parts, first_step=step == 0)
+
+
+@dataclass(frozen=True)
+class _Combine:
+    """Several evaluations to one velocity."""
+
+    rule: tuple[GuidanceBranch, ...]
+    projection: AdaptiveProjectedGuidance | None
+
+    def __call__(self, evaluate: Callable[[Conditioning], Tensor], full: Conditioning, sigma: float) -> Tensor:
+        if self.projection is None:
+            return guided_velocity(evaluate, full, self.rule, sigma)
+        branches = (full, full.with_dropped("text"), full.with_dropped("text", "audio"))
+        return self.projection(*(evaluate(branch) for branch in branches))
+
+
 def _velocity(
     adapter: PublishedAdapter,
     conditioning: Conditioning,
     latents: Tensor,
     sigma: float,
-    rule: tuple[GuidanceBranch, ...],
+    combine: _Combine,
+    window: str,
 ) -> Tensor:
     model = adapter.transformer
     timestep = latents.new_full((latents.shape[0],), TRAIN_TIMESTEPS * sigma)
@@ -117,14 +166,13 @@ def _velocity(
     full = adapter.at_step(given, timestep, conditioning)
 
     def evaluate(branch: Conditioning) -> Tensor:
-        with model.cache_context(_branch_name(full, branch)):
+        with model.cache_context(_branch_name(full, branch) + window):  # step caches keep these apart by name
             return model(given, timestep, branch, return_dict=False)[0].float()
 
-    return guided_velocity(evaluate, full, rule, sigma)
+    return combine(evaluate, full, sigma)
 
 
 def _branch_name(full: Conditioning, branch: Conditioning) -> str:
-    """Step caches keep the branches of guidance apart by name."""
     kept = [name for name in ("text", "audio") if getattr(branch, f"{name}_tokens") is getattr(full, f"{name}_tokens")]
     return "+".join(kept) or "null"
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -30,83 +29,55 @@ from typing_extensions import Unpack
 
 from avatar.audio.front_end import check_encoder
 from avatar.clip import VideoClip
-from avatar.codec.wan import WanCodec
+from avatar.codec.colour import check_strength, match_colours
+from avatar.codec.wan import WanCodec, to_frames, to_pixels
+from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.loading import Projector, PublishedAdapter
-from avatar.dit.published.preset import PublishedPreset
+from avatar.dit.published.preset import GuidanceKind, PublishedPreset
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import InputError, OptionError
-from avatar.identity.choose import check_distinct, load_portrait
 from avatar.media import check_waveform, mix_speech, read_waveform
-from avatar.types import Conditioning, FaceChoice, Portrait, VideoShape, Waveform
-from avatar.wan.condition import channels_of_condition, pinned_latents, reference_latents
+from avatar.types import Conditioning, FaceChoice, VideoShape, Waveform
+from avatar.wan.cast import Cast, Picture, cast_speakers
+from avatar.wan.condition import channels_of_condition, noise_of, pinned_latents, reference_latents
 from avatar.wan.denoise import Experts, Progress, Sampler, WanSampling, denoise, in_model_dtype
-from avatar.wan.plan import Chunk, plan_chunks
+from avatar.wan.options import (
+    DEFAULT_PROMPT,
+    NEGATIVE_PROMPT,
+    Masks,
+    Speech,
+    WanOptions,
+    check_ranges,
+)
+from avatar.wan.plan import Chunk, Handover, LongVideo, VideoPlan, plan_video
+from avatar.wan.reference import reference_adapters, reference_tokens
 from avatar.wan.sound import features_of, tokens_of_chunk
 from avatar.wan.words import image_tokens, text_tokens
 
-DEFAULT_PROMPT = "A person is talking to the camera."
-NEGATIVE_PROMPT = (
-    "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall gray, "
-    "worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, poorly "
-    "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, many "
-    "people in the background, walking backwards"
-)  # Wan's own, in English, as MultiTalk and InfiniteTalk use it
-MAX_SEED = 2**32 - 1
-MAX_GUIDANCE = 20
-_HANDS_OVER_LATENTS = ("infinitetalk", "infinitetalk-multi")
-
-Speech = str | Path | Waveform
-Handover = Literal["pixels", "latents"]
 LoadAdapter = Callable[[AvatarTransformer3DModel], PublishedAdapter]
-
-
-class WanOptions(TypedDict, total=False):
-    """What may be asked for besides portrait and speech; None stands for the published system's own value.
-
-    Attributes:
-        prompt, negative_prompt: what the video shows, and what it should not.
-        seed: the same seed gives the same video. Default 0.
-        size_px: longer side of the video.
-        face: which face speaks, where there are several.
-        speakers: further people of the picture, each a face choice with a sound.
-        num_inference_steps: per chunk.
-        text_guidance_scale, audio_guidance_scale: how strictly prompt and sound are followed.
-        shift: of the noise levels towards much noise.
-        sampler: `"euler"` (default) or `"unipc"`.
-        chunk_frames: video frames made at a time, 1 + 4 k.
-        handover: what a chunk takes from the one before: `"pixels"` or `"latents"`.
-        progress: told (steps done, steps in all) of the whole video.
-    """
-
-    prompt: str
-    negative_prompt: str
-    seed: int
-    size_px: int | None
-    face: FaceChoice
-    speakers: Sequence[tuple[FaceChoice, Speech]]
-    num_inference_steps: int | None
-    text_guidance_scale: float | None
-    audio_guidance_scale: float | None
-    shift: float | None
-    sampler: Sampler
-    chunk_frames: int | None
-    handover: Handover | None
-    progress: Progress | None
 
 
 @dataclass(frozen=True)
 class _Take:
     """Everything that decides the frames of one video."""
 
-    portraits: list[Portrait]
+    cast: Cast
     features: list[Tensor]
     shape: VideoShape
-    chunks: list[Chunk]
+    plan: VideoPlan
     sampling: WanSampling
-    words: Conditioning
-    handover: Handover
+    told: Conditioning  # what lasts; of masks and emotion one frame
+    colour_match: float
     seed: int
     progress: Progress | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.shape.height_px, self.shape.width_px
+
+    def finished(self, pixels: Tensor) -> np.ndarray:
+        """Decoded pixels [3, T, H, W] to frames (T, H, W, 3) uint8."""
+        return match_colours(to_frames(pixels), self.cast.image, self.colour_match)
 
 
 class WanAvatarPipeline(DiffusionPipeline):
@@ -217,9 +188,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         )
 
     @torch.no_grad()
-    def __call__(
-        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[WanOptions]
-    ) -> VideoClip:
+    def __call__(self, portrait: Picture, speech: Speech, **options: Unpack[WanOptions]) -> VideoClip:
         """A talking video, whose frames are made when they are first asked for.
 
         Args:
@@ -243,15 +212,13 @@ class WanAvatarPipeline(DiffusionPipeline):
             heard = mix_speech([speech, *(sound for _, sound in speakers)])
         return VideoClip(take.shape, lambda: self._frames(take, made), heard)
 
-    def stream(
-        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[WanOptions]
-    ) -> VideoClip:
+    def stream(self, portrait: Picture, speech: Speech, **options: Unpack[WanOptions]) -> VideoClip:
         """The same as calling the pipeline: here, too, frames come chunk by chunk, as they are asked for."""
         return self(portrait, speech, **options)
 
     def _take(
         self,
-        portrait: str | Path | np.ndarray | Portrait,
+        portrait: Picture,
         speech: Speech,
         *,
         prompt: str = DEFAULT_PROMPT,
@@ -260,102 +227,139 @@ class WanAvatarPipeline(DiffusionPipeline):
         size_px: int | None = None,
         face: FaceChoice = None,
         speakers: Sequence[tuple[FaceChoice, Speech]] = (),
+        masks: Masks | None = None,
+        emotion: str | Path | None = None,
         num_inference_steps: int | None = None,
         text_guidance_scale: float | None = None,
         audio_guidance_scale: float | None = None,
+        guidance: GuidanceKind | None = None,
         shift: float | None = None,
         sampler: Sampler = "euler",
         chunk_frames: int | None = None,
+        long_video: LongVideo | None = None,
         handover: Handover | None = None,
+        colour_match: float | None = None,
         progress: Progress | None = None,
     ) -> _Take:
-        preset = self.preset
-        if not 0 <= seed <= MAX_SEED:
-            raise OptionError(f"seed must lie between 0 and {MAX_SEED}, not {seed}")
-        for name, scale in (("text", text_guidance_scale), ("audio", audio_guidance_scale)):
-            if scale is not None and not 0 <= scale <= MAX_GUIDANCE:
-                raise OptionError(f"{name}_guidance_scale must lie between 0 and {MAX_GUIDANCE}, not {scale}; 1 is off")
+        preset, scales = self.preset, (text_guidance_scale, audio_guidance_scale)
+        check_ranges(seed, *scales)
         chosen = [(face, speech), *speakers]
         sounds = [check_waveform(s) if isinstance(s, Waveform) else read_waveform(s) for _, s in chosen]
-        portraits = [_portrait(portrait, choice) for choice, _ in chosen]
-        check_distinct([person.face for person in portraits])
-        fps = preset.front_end.fps
-        height, width = self.codec.size_for(portraits[0].image, size_px or preset.max_side_px)
-        shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, fps)
-        handover = handover or ("latents" if preset.name in _HANDS_OVER_LATENTS else "pixels")
-        if handover not in ("pixels", "latents"):
-            raise OptionError(f"handover must be pixels or latents, not {handover!r}")
-        size = chunk_frames or preset.chunk_frames
-        overlap, step = max(1, min(preset.overlap_frames, size - 4)), self.codec.stride.time
-        if handover == "latents":
-            overlap -= (overlap - 1) % step
-        chunks = plan_chunks(shape.num_frames, size, overlap, step)
-        features = [features_of(self.speech_encoder, sound, preset.front_end, chunks[-1].stop) for sound in sounds]
-        sampling = WanSampling(
-            preset.schedule.sigmas(num_inference_steps, shift),
-            preset.guidance.rule(text_guidance_scale, audio_guidance_scale),
-            sampler,
+        cast = cast_speakers(portrait, [choice for choice, _ in chosen], masks, bool(self._references))
+        height, width = self.codec.size_for(cast.image, size_px or preset.max_side_px)
+        seconds = max(sound.duration_s for sound in sounds)
+        shape = VideoShape.for_duration(seconds, height, width, preset.front_end.fps)
+        plan = plan_video(preset, shape.num_frames, chunk_frames, handover, long_video, self.codec.stride.time)
+        sigmas = preset.schedule.sigmas(num_inference_steps, shift)
+        steps = preset.guidance.steps(len(sigmas) - 1, guidance, *scales)
+        projected = preset.guidance.scales(*scales) if guidance == "projected" else None
+        if colour_match is None:
+            colour_match = preset.colour_match if plan.handover == "pixels" else 0.0
+        check_strength(colour_match)
+        stop = plan.chunks[-1].stop
+        return _Take(
+            cast,
+            [features_of(self.speech_encoder, sound, preset.front_end, stop) for sound in sounds],
+            shape,
+            plan,
+            WanSampling(sigmas, steps, sampler, projected, plan.windows),
+            self._told(cast, (prompt, negative_prompt), sounds, emotion, (height, width)),
+            colour_match,
+            seed,
+            progress,
         )
-        words = self._words(prompt, negative_prompt, portraits[0])
-        return _Take(portraits, features, shape, chunks, sampling, words, handover, seed, progress)
+
+    @property
+    def _references(self) -> dict[str, AdapterConfig]:
+        return reference_adapters(self.transformer)
+
+    def _told(
+        self,
+        cast: Cast,
+        prompts: tuple[str, str],
+        sounds: list[Waveform],
+        emotion: str | Path | None,
+        size: tuple[int, int],
+    ) -> Conditioning:
+        """What lasts: prompts, CLIP's view of the picture, who is where, who they are and what they feel."""
+        references = reference_tokens(self.codec, self._references, cast.people, sounds, emotion)
+        by_system = self.preset.face_mask or cast.count > 1
+        masks = None
+        if by_system or cast.strict or references:
+            masks = cast.masks(self.codec, size)[None, :, None]  # (1, S, 1, h, w)
+        positive, negative = (text_tokens(self.tokenizer, self.text_encoder, words) for words in prompts)
+        return Conditioning(
+            text_tokens=positive,
+            text_null=negative,
+            image_tokens=None if self.image_encoder is None else image_tokens(self.image_encoder, cast.image),
+            face_mask=masks if by_system else None,
+            audio_mask=masks if cast.strict else None,
+            reference_mask=masks if references else None,
+            **references,
+        )
 
     def _frames(self, take: _Take, made: list[Tensor]) -> Iterator[np.ndarray]:
         """All frames; `made` keeps the latents of chunks that are done."""
         left = take.shape.num_frames
-        for skipped, latents in self._streams(take, made):
-            for block in self.codec.decode(latents):
-                kept = block[skipped:][:left]
-                skipped = max(0, skipped - len(block))
-                left -= len(kept)
-                if len(kept):
-                    yield kept
+        for block in self._decoded(take, made):
+            kept = block[:left]
+            left -= len(kept)
+            if len(kept):
+                yield kept
 
-    def _streams(self, take: _Take, made: list[Tensor]) -> Iterator[tuple[int, Iterator[Tensor]]]:
-        """(frames to leave out, latent frames one by one) of each stretch that is decoded for itself."""
-        latents = self._latents(take, made)
-        if take.handover == "pixels":
-            for chunk, of_chunk in zip(take.chunks, latents, strict=True):
-                yield (chunk.known if chunk.start else 0), iter(of_chunk.split(1, dim=1))
+    def _decoded(self, take: _Take, made: list[Tensor]) -> Iterator[np.ndarray]:
+        generator = torch.Generator().manual_seed(take.seed)
+        if take.plan.handover == "latents":  # one stream
+            for pixels in self.codec.decode_pixels(self._one_stream(take, made, generator)):
+                yield take.finished(pixels)
             return
-        fresh = (
-            of_chunk[:, self._known_latents(chunk) if chunk.start else 0 :]
-            for chunk, of_chunk in zip(take.chunks, latents, strict=True)
-        )
-        yield 0, (frame for of_chunk in fresh for frame in of_chunk.split(1, dim=1))
+        tail: Tensor | None = None  # the last frames, which the next chunk begins with
+        for index, chunk in enumerate(take.plan.chunks):
+            latents = self._latents(take, index, made, generator, tail)
+            tail, skipped = None, chunk.known if chunk.start else 0
+            for pixels in self.codec.decode_pixels(latents.split(1, dim=1)):
+                frames = take.finished(pixels)
+                given = to_pixels(frames) if take.colour_match else pixels.cpu()
+                tail = given if tail is None else torch.cat([tail, given], dim=1)[:, -take.plan.chunks[-1].known :]
+                yield frames[skipped:]
+                skipped = max(0, skipped - len(frames))
+
+    def _one_stream(self, take: _Take, made: list[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+        """Latent frames one by one, each once."""
+        for index, chunk in enumerate(take.plan.chunks):
+            latents = self._latents(take, index, made, generator)
+            yield from latents[:, self._known_latents(chunk) if chunk.start else 0 :].split(1, dim=1)
 
     def _known_latents(self, chunk: Chunk) -> int:
         return 1 + (chunk.known - 1) // self.codec.stride.time
 
-    def _latents(self, take: _Take, made: list[Tensor]) -> Iterator[Tensor]:
-        """Latents [C, F, h, w] of each chunk."""
-        generator = torch.Generator().manual_seed(take.seed)
-        for index, chunk in enumerate(take.chunks):
-            noise = self._noise(take, chunk, generator)
-            if index == len(made):
-                made.append(self._chunk(take, chunk, index, made, noise))
-            yield made[index]
+    def _latents(
+        self, take: _Take, index: int, made: list[Tensor], generator: torch.Generator, tail: Tensor | None = None
+    ) -> Tensor:
+        """Latents [C, F, h, w] of one chunk, made where they are not yet."""
+        noise = noise_of(self.codec, take.plan.chunks[index].num_frames, take.size, generator)
+        if index == len(made):
+            made.append(self._chunk(take, index, noise, tail, made[-1] if made else None))
+        return made[index]
 
     @torch.no_grad()
-    def _chunk(self, take: _Take, chunk: Chunk, index: int, made: list[Tensor], noise: Tensor) -> Tensor:
-        size = (take.shape.height_px, take.shape.width_px)
-        picture = known = self.codec.pixels(take.portraits[0].image, size)
-        pinned = None
-        if take.handover == "latents":
-            before = made[index - 1] if index else self.codec.encode(picture)
-            pinned = before[None, :, -self._known_latents(chunk) :]
-        elif index:
-            decoded = self.codec.decode_pixels(made[index - 1].split(1, dim=1))
-            known = torch.cat(list(decoded), dim=1)[:, -chunk.known :].cpu()
-        if pinned is None:
+    def _chunk(self, take: _Take, index: int, noise: Tensor, tail: Tensor | None, before: Tensor | None) -> Tensor:
+        """One chunk that begins with the frames `tail`, or, handed over as latents, with the last ones of `before`."""
+        chunk = take.plan.chunks[index]
+        picture = self.codec.pixels(take.cast.image, take.size)
+        known = picture if tail is None else tail
+        if take.plan.handover == "latents":
+            latents = self.codec.encode(picture) if before is None else before
+            pinned: Tensor | None = latents[None, :, -self._known_latents(chunk) :]
+        else:
             pinned = pinned_latents(self.codec, known, self.condition_channels)
         adapter = self.experts.much_noise
         sound = tokens_of_chunk(adapter, take.features, chunk)
         conditioning = replace(
-            take.words,
+            take.told.at_frames(torch.zeros(noise.shape[2], dtype=torch.long)),
             audio_tokens=sound.tokens,
             audio_lengths=sound.lengths,
             audio_null=sound.null,
-            face_mask=self._face_mask(take, noise.shape[2]),
             reference_latents=reference_latents(self.codec, picture, known, chunk.num_frames, self.condition_channels),
         )
         device = self._execution_device
@@ -365,44 +369,9 @@ class WanAvatarPipeline(DiffusionPipeline):
             noise.to(device),
             take.sampling,
             pinned,
-            _of_all(take.progress, index, len(take.chunks)),
+            _of_all(take.progress, index, len(take.plan.chunks)),
         )
         return latents[0].cpu()
-
-    def _face_mask(self, take: _Take, num_frames: int) -> Tensor | None:
-        """(1, S, F, h, w); None where the system lets one person's sound act everywhere."""
-        if len(take.portraits) == 1 and not self.preset.face_mask:
-            return None
-        size = (take.shape.height_px, take.shape.width_px)
-        return self.codec.face_mask(num_frames, take.portraits, size)[None]
-
-    def _words(self, prompt: str, negative_prompt: str, portrait: Portrait) -> Conditioning:
-        """Prompt, negative prompt and CLIP's view of the picture; the same for all chunks."""
-        positive, negative = (
-            text_tokens(self.tokenizer, self.text_encoder, words) for words in (prompt, negative_prompt)
-        )
-        picture = None
-        if self.image_encoder is not None:
-            picture = image_tokens(self.image_encoder, portrait.image)
-        return Conditioning(text_tokens=positive, text_null=negative, image_tokens=picture)
-
-    def _noise(self, take: _Take, chunk: Chunk, generator: torch.Generator) -> Tensor:
-        stride = self.codec.stride
-        frames = 1 + (chunk.num_frames - 1) // stride.time
-        shape = (
-            1,
-            self.codec.channels,
-            frames,
-            take.shape.height_px // stride.height,
-            take.shape.width_px // stride.width,
-        )
-        return torch.randn(shape, generator=generator)
-
-
-def _portrait(portrait: str | Path | np.ndarray | Portrait, choice: FaceChoice) -> Portrait:
-    if not isinstance(portrait, Portrait):
-        return load_portrait(portrait, choice)
-    return portrait if choice is None else load_portrait(portrait.image, choice)
 
 
 def _of_all(progress: Progress | None, index: int, count: int) -> Progress | None:

@@ -9,6 +9,7 @@ the label's expression. Fresh adapters change nothing; trained ones are part of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -105,6 +106,44 @@ def identity_tokens(embedder: IdentityEmbedder, portrait: Portrait) -> Tensor:
     embedding = torch.from_numpy(embedder.embed(portrait)) * EMBEDDING_DIM**0.5  # numbers of about 1
     slices = embedding.unflatten(0, (NUM_IDENTITY_TOKENS, -1))
     return torch.block_diag(*slices)
+
+
+def reference_tokens(
+    codec: WanCodec,
+    adapters: Mapping[str, AdapterConfig],
+    people: Sequence[Portrait],
+    sounds: Sequence[Waveform],
+    emotion: str | Path | None,
+) -> dict[str, Tensor]:
+    """What a transformer's reference adapters are told, for `Conditioning`.
+
+    Args:
+        codec: of the model.
+        adapters: `reference_adapters`.
+        people: the speakers' faces.
+        sounds: the speakers' voices.
+        emotion: see `emotion_tokens`; None for none, and then the adapter rests.
+
+    Returns:
+        `identity_tokens` [1, S, 8, 512] and `emotion_tokens` [1, S, 1, N_e, 4 C], as far as they are asked for.
+
+    Raises:
+        OptionError: an emotion, and no adapter that would hear of it; or as `emotion_tokens`.
+    """
+    told = {}
+    if "identity" in adapters:
+        embedder = identity_embedder(adapters["identity"].made_of)
+        told["identity_tokens"] = torch.stack([identity_tokens(embedder, person) for person in people])[None]
+    if emotion is None:
+        return told
+    if "emotion" not in adapters:
+        raise OptionError(
+            f"emotion={str(emotion)!r} needs a transformer with an emotion adapter, and this one has none: train one "
+            "(avatar.wan.reference.attach_reference), or say it in the prompt"
+        )
+    each = [emotion_tokens(codec, emotion, sound, person) for sound, person in zip(sounds, people, strict=True)]
+    told["emotion_tokens"] = torch.stack(each)[None, :, None]
+    return told
 
 
 def emotion_tokens(codec: WanCodec, emotion: str | Path, speech: Waveform, portrait: Portrait) -> Tensor:

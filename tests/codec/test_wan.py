@@ -89,6 +89,13 @@ def test_two_streams_of_one_codec_do_not_disturb_each_other(codec: WanCodec) -> 
     assert torch.equal(torch.cat([b for _, b in pairs], dim=1), _whole(codec.vae, other))
 
 
+def test_a_decoding_that_is_left_unfinished_leaves_gradients_on(codec: WanCodec) -> None:
+    """Regression: the switch was around the yield, so whoever took one block went on without gradients."""
+    decoding = codec.decode_pixels(_latents().split(1, dim=1))
+    next(decoding)
+    assert torch.is_grad_enabled()
+
+
 def test_frames_come_as_bytes(codec: WanCodec) -> None:
     frames = np.concatenate(list(codec.decode(_latents(3).split([1, 2], dim=1))))
     assert frames.shape == (9, 32, 48, 3) and frames.dtype == np.uint8

@@ -12,7 +12,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
 
 from avatar.codec.wan import WanCodec
 from avatar.debug import write_debug_repository
-from avatar.dit.guidance import GuidanceBranch
+from avatar.dit.guidance import GuidanceBranch, GuidanceStep
 from avatar.dit.published.fantasytalking import PRESET
 from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.published.projectors import WindowProjector
@@ -21,6 +21,7 @@ from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import OptionError
 from avatar.types import Conditioning
 from avatar.wan.denoise import Experts, WanSampling, denoise
+from avatar.wan.plan import Windows
 
 TEXT_GUIDANCE = (GuidanceBranch(("text",)), GuidanceBranch((), 3.0))
 
@@ -144,3 +145,63 @@ def test_step_caches_keep_the_branches_apart(repository: Path, monkeypatch: pyte
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(OptionError, match="the sampler must be euler or unipc, not 'ddim'"):
         WanSampling(shifted_sigmas(2, 5.0), TEXT_GUIDANCE, "ddim")  # type: ignore[arg-type]
+
+
+def _long() -> Conditioning:
+    return replace(
+        _conditioning(),
+        reference_latents=_random(1, 20, 7, 4, 6, seed=4),
+        audio_tokens=_random(1, 1, 7, 5, 8, seed=5),
+        face_mask=_random(1, 1, 7, 2, 3, seed=6),
+    )
+
+
+@pytest.mark.parametrize("windows", [Windows(3, overlap=1), Windows(3, offset=1)])
+def test_long_video_in_windows_each_with_its_own_conditions(repository: Path, windows: Windows) -> None:
+    model = AvatarTransformer3DModel.from_wan(repository)
+    told: list[Conditioning] = []
+    model.register_forward_pre_hook(lambda _, args: told.append(args[2]))
+    sampling = WanSampling(shifted_sigmas(2, 5.0), (GuidanceBranch(()),), windows=windows)
+    assert denoise(Experts(_adapter(model)), _long(), _noise(7), sampling).shape == (1, 16, 7, 4, 6)
+    frames = [[0, 1, 2], [2, 3, 4], [4, 5, 6]] * 2
+    if windows.overlap is None:
+        frames = [[0, 1, 2], [3, 4, 5], [6, 0, 1], [6, 0, 1], [2, 3, 4], [5, 6, 0]]
+    full = _long()
+    for window, shown in zip(frames, told, strict=True):
+        for name in ("reference_latents", "audio_tokens", "face_mask"):
+            assert torch.equal(getattr(shown, name), getattr(full, name)[:, :, window])
+
+
+def test_a_video_of_one_window_is_denoised_whole(repository: Path) -> None:
+    experts = Experts(_adapter(AvatarTransformer3DModel.from_wan(repository)))
+    plain, windowed = (
+        denoise(experts, _conditioning(), _noise(), WanSampling(shifted_sigmas(2, 5.0), TEXT_GUIDANCE, windows=windows))
+        for windows in (None, Windows(2, overlap=1))
+    )
+    assert torch.equal(plain, windowed)
+
+
+def test_each_step_has_its_rule(repository: Path) -> None:
+    """The negative prompt and the face masks are scaled in the steps that say so."""
+    model = AvatarTransformer3DModel.from_wan(repository)
+    told: list[Conditioning] = []
+    model.register_forward_pre_hook(lambda _, args: told.append(args[2]))
+    rules = (GuidanceStep(TEXT_GUIDANCE, 0.5, 2.0), GuidanceStep((GuidanceBranch(()),)))
+    full = replace(_long().frames(0, 2), audio_mask=torch.ones(1, 1, 2, 2, 3))
+    denoise(Experts(_adapter(model)), full, _noise(), WanSampling(shifted_sigmas(2, 5.0), rules))
+    null, boosted, plain = told
+    assert torch.equal(null.text_tokens, 2 * full.text_null)  # type: ignore[arg-type,operator]
+    assert torch.equal(boosted.face_mask, full.face_mask / 2) and (boosted.audio_mask == 0.5).all()  # type: ignore
+    assert torch.equal(plain.face_mask, full.face_mask)  # type: ignore[arg-type]
+
+
+def test_projected_guidance_has_three_branches_and_a_memory(repository: Path) -> None:
+    experts = Experts(_adapter(AvatarTransformer3DModel.from_wan(repository)))
+    conditioning = replace(_long().frames(0, 2), face_mask=None)
+    sampling = WanSampling(shifted_sigmas(3, 5.0), (GuidanceBranch(()),), projected=(3.0, 2.0))
+    first, again = (denoise(experts, conditioning, _noise(), sampling) for _ in range(2))
+    assert torch.equal(first, again)  # the memory is of one video alone
+    plain = denoise(experts, conditioning, _noise(), replace(sampling, projected=None))
+    assert (first - plain).abs().max() > 0.01
+    with pytest.raises(OptionError, match="projected guidance remembers the step before, which windows do not share"):
+        replace(sampling, windows=Windows(2, overlap=1))

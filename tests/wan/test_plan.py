@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from avatar.dit.published import PUBLISHED_PRESETS
 from avatar.errors import OptionError
-from avatar.wan.plan import Chunk, plan_chunks
+from avatar.wan.plan import Chunk, Windows, plan_chunks, plan_video
 
 
 @pytest.mark.parametrize("overlap", [1, 5, 8, 25])
@@ -29,3 +30,23 @@ def test_a_short_video_is_one_chunk_no_longer_than_needed() -> None:
 def test_impossible_chunks_are_refused(chunk: int, overlap: int) -> None:
     with pytest.raises(OptionError, match="a chunk has 1 \\+ 4 k frames, more than it shares with the one before"):
         plan_chunks(100, chunk, overlap)
+
+
+def test_a_video_is_planned_as_its_system_makes_it() -> None:
+    chunks = plan_video(PUBLISHED_PRESETS["multitalk"], 200, None, None, None)
+    assert (chunks.handover, chunks.windows) == ("pixels", None) and [c.known for c in chunks.chunks] == [1, 25, 25, 25]
+    assert plan_video(PUBLISHED_PRESETS["infinitetalk"], 200, None, None, None).handover == "latents"
+    whole = plan_video(PUBLISHED_PRESETS["stableavatar"], 200, None, None, None)
+    assert [(c.start, c.num_frames) for c in whole.chunks] == [(0, 201)]
+    assert whole.windows == Windows(21, overlap=5)
+
+
+def test_windows_can_be_asked_for_and_a_short_video_needs_none() -> None:
+    preset = PUBLISHED_PRESETS["fantasytalking"]
+    assert plan_video(preset, 82, 81, None, "windows").windows == Windows(21, overlap=1)
+    assert plan_video(preset, 82, 81, None, "shifted").windows == Windows(21, offset=6)
+    for way in ("windows", "shifted"):
+        short = plan_video(preset, 81, 81, None, way)  # type: ignore[arg-type]
+        assert short.windows is None and [c.num_frames for c in short.chunks] == [81]
+    with pytest.raises(OptionError, match="a chunk has 1 \\+ 4 k frames"):
+        plan_video(preset, 82, 80, None, "windows")

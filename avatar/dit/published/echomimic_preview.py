@@ -39,7 +39,7 @@ PRESET = PublishedPreset(
     adapter=Download("BadToBest/EchoMimicV3", ("transformer/diffusion_pytorch_model.safetensors",), "Apache-2.0"),
     encoder=ENGLISH_WAV2VEC2,
     front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "last", at_video_rate=False),
-    guidance=GuidanceDefaults("text_then_audio", text_scale=4.0, audio_scale=2.9),
+    guidance=GuidanceDefaults("text_then_audio", text_scale=4.0, audio_scale=2.9, kind="boosted"),
     schedule=ScheduleDefaults(num_inference_steps=25, shift=5.0),
     chunk_frames=113,
     overlap_frames=8,

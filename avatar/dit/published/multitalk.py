@@ -48,6 +48,7 @@ INFINITETALK = replace(
     source="MeiGen-AI/InfiniteTalk@0107cd9",
     adapter=Download("MeiGen-AI/InfiniteTalk", ("single/infinitetalk.safetensors",), "Apache-2.0"),
     overlap_frames=9,
+    colour_match=1.0,
 )
 INFINITETALK_MULTI = replace(
     INFINITETALK,

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from avatar.audio.front_end import SpeechFrontEnd
-from avatar.dit.guidance import GuidanceBranch, GuidanceOrder, nested_guidance
+from avatar.dit.guidance import (
+    GuidanceBranch,
+    GuidanceOrder,
+    GuidanceStep,
+    echomimic_steps,
+    hunyuan_avatar_steps,
+    nested_guidance,
+)
 from avatar.dit.sampler import Spacing, flow_sigmas
+from avatar.errors import OptionError
+
+GuidanceKind = Literal["plain", "boosted", "falling", "stepwise", "projected"]
+_NEEDS_ORDER: dict[str, GuidanceOrder] = {
+    "boosted": "text_then_audio",
+    "falling": "text_then_audio",
+    "projected": "audio_then_text",
+}
+_JOINT_SHARE = 5  # HunyuanVideo-Avatar guides text and sound together in 10 of its 50 steps
 
 
 @dataclass(frozen=True)
@@ -51,16 +67,58 @@ class GuidanceDefaults:
     Attributes:
         order: which condition is nested in which.
         text_scale, audio_scale: the published defaults.
+        kind: see `steps`.
     """
 
     order: GuidanceOrder
     text_scale: float
     audio_scale: float
+    kind: GuidanceKind = "plain"
 
     def rule(self, text_scale: float | None = None, audio_scale: float | None = None) -> tuple[GuidanceBranch, ...]:
         """Branches for `guided_velocity`; None for the published scale."""
-        return nested_guidance(
-            self.order,
+        return nested_guidance(self.order, *self.scales(text_scale, audio_scale))
+
+    def steps(
+        self,
+        num_steps: int,
+        kind: GuidanceKind | None = None,
+        text_scale: float | None = None,
+        audio_scale: float | None = None,
+    ) -> tuple[GuidanceStep, ...]:
+        """A rule for each step.
+
+        Args:
+            num_steps: how many.
+            kind: `"plain"`, the same in all of them; `"boosted"`, EchoMimicV3's, whose negative prompt grows stronger in the
+                first steps; `"falling"`, that with scales that fall to half; `"stepwise"`, HunyuanVideo-Avatar's;
+                `"projected"`, whose branches are combined by `AdaptiveProjectedGuidance`. None for the published one.
+            text_scale, audio_scale: as for `rule`.
+
+        Raises:
+            OptionError: a kind that is not known, or that does not go with this system's branches.
+        """
+        kind = kind or self.kind
+        if kind not in get_args(GuidanceKind):
+            raise OptionError(f"guidance must be {', '.join(get_args(GuidanceKind))}, not {kind!r}")
+        if kind == "stepwise":
+            if audio_scale is not None:
+                raise OptionError(
+                    "stepwise guidance brings its own scales of the sound; leave audio_guidance_scale out"
+                )
+            return hunyuan_avatar_steps(num_steps, text_scale or 7.5, max(1, num_steps // _JOINT_SHARE))
+        if self.order != _NEEDS_ORDER.get(kind, self.order):
+            raise OptionError(
+                f"{kind} guidance goes with branches nested {_NEEDS_ORDER[kind]}, and this system's are {self.order}"
+            )
+        if kind in ("boosted", "falling"):
+            text, audio = self.scales(text_scale, audio_scale)
+            return echomimic_steps(num_steps, text, audio, dynamic=kind == "falling")
+        return (GuidanceStep(self.rule(text_scale, audio_scale)),) * num_steps
+
+    def scales(self, text_scale: float | None = None, audio_scale: float | None = None) -> tuple[float, float]:
+        """Both scales, the published ones where None is given."""
+        return (
             self.text_scale if text_scale is None else text_scale,
             self.audio_scale if audio_scale is None else audio_scale,
         )
@@ -102,6 +160,7 @@ class PublishedPreset:
         max_side_px: longer side of the pictures it was made for.
         max_speakers: voices its own mechanism tells apart; more are bound by face masks.
         face_mask: whether the sound of one speaker, too, acts on the face alone; that of several always does.
+        colour_match: how far its driver brings the colours of decoded chunks to the picture's, 0 to 1.
         long_video: `"single"` piece, `"chunks"` after one another, or `"windows"` blended in every step.
     """
 
@@ -119,6 +178,7 @@ class PublishedPreset:
     max_side_px: int = 832
     max_speakers: int = 1
     face_mask: bool = False
+    colour_match: float = 0.0
     long_video: Literal["single", "chunks", "windows"] = "single"
 
 
