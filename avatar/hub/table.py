@@ -116,6 +116,8 @@ def _pieces(preset: PublishedPreset) -> str:
     pieces = f"chunks of {preset.chunk_frames} frames that share {max(1, preset.overlap_frames)}"
     if preset.long_video == "single":
         return f"made for {preset.chunk_frames} frames; longer speech in {pieces}, at your own risk"
+    if preset.long_video == "windows":
+        return f"long speech in windows of {preset.chunk_frames} frames that share {preset.overlap_frames}, blended in every step"
     return f"long speech in {pieces}"
 
 
