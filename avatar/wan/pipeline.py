@@ -51,6 +51,7 @@ from avatar.wan.options import (
 )
 from avatar.wan.plan import Chunk, Handover, LongVideo, VideoPlan, plan_video
 from avatar.wan.reference import reference_adapters, reference_tokens
+from avatar.wan.reference_file import load_reference
 from avatar.wan.sound import features_of, tokens_of_chunk
 from avatar.wan.words import image_tokens, text_tokens
 
@@ -148,6 +149,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         speech_encoder: str | Path | None = None,
         *,
         transformer: str | Path | None = None,
+        reference: str | Path | None = None,
         dtype: torch.dtype | None = None,
     ) -> WanAvatarPipeline:
         """Loads everything from folders; nothing is fetched.
@@ -159,6 +161,7 @@ class WanAvatarPipeline(DiffusionPipeline):
                 `lambda model: fantasytalking.load(model, "fantasytalking_model.ckpt")`.
             speech_encoder: folder of the wav2vec2 model; None for `speech_encoder` among the components.
             transformer: folder or file of another transformer than the components', see `AvatarTransformer3DModel.from_wan`.
+            reference: file of trained identity and emotion adapters (`avatar.wan.reference_file`); None for none.
             dtype: of text encoder, CLIP and transformer; None for as stored. The VAE and the speech encoder stay float32.
 
         Raises:
@@ -171,6 +174,8 @@ class WanAvatarPipeline(DiffusionPipeline):
                 raise InputError(f"{folder} has no folder {part}: give a Wan repository in diffusers' layout")
         base = AvatarTransformer3DModel.from_wan(folder if transformer is None else transformer, dtype=dtype)
         adapter = load_adapter(base)
+        if reference is not None:
+            load_reference(adapter.transformer, reference)
         settings = {} if dtype is None else {"dtype": dtype}
         clip = folder / "image_encoder"
         needs_clip = adapter.transformer.config.image_dim is not None

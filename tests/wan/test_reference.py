@@ -14,7 +14,7 @@ from avatar.debug import debug_components
 from avatar.dit.adapters import AdapterInputs, ResidualAdapter, adapter_update
 from avatar.dit.block import AvatarBlock
 from avatar.dit.transformer import AvatarTransformer3DModel
-from avatar.errors import OptionError
+from avatar.errors import InputError, OptionError, WeightsError
 from avatar.identity.choose import load_portrait
 from avatar.identity.tokens import FeatureEmbedder
 from avatar.types import Conditioning, Portrait, Waveform
@@ -25,6 +25,7 @@ from avatar.wan.reference import (
     identity_tokens,
     reference_adapters,
 )
+from avatar.wan.reference_file import load_reference, save_reference
 
 PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.png"
 FRAMES, HEIGHT, WIDTH = 2, 4, 6  # of the latents; tokens are half as many a side
@@ -124,6 +125,37 @@ def test_adapters_are_saved_with_the_model(model: AvatarTransformer3DModel, tmp_
     assert torch.allclose(_run(again, told), _run(model, told), atol=1e-5)
     assert reference_adapters(again) == reference_adapters(model)
     assert reference_adapters(again)["identity"].made_of == "features"
+
+
+@torch.no_grad()
+def test_adapters_alone_are_a_small_file(
+    base: WanTransformer3DModel, model: AvatarTransformer3DModel, tmp_path: Path
+) -> None:
+    _open_gates(model, 0.5)
+    path = save_reference(model, tmp_path / "reference.safetensors")
+    again = load_reference(AvatarTransformer3DModel.from_wan(base), path).eval()
+    told = _conditioning(**_references())
+    assert reference_adapters(again) == reference_adapters(model)
+    assert torch.allclose(_run(again, told), _run(model, told), atol=1e-5)
+    with pytest.raises(OptionError, match="one adapter for each kind of tokens"):
+        load_reference(again, path)
+
+
+def test_files_of_adapters_that_do_not_fit_are_refused(
+    base: WanTransformer3DModel, model: AvatarTransformer3DModel, tmp_path: Path
+) -> None:
+    plain = AvatarTransformer3DModel.from_wan(base)
+    with pytest.raises(OptionError, match="no identity or emotion adapter that could be saved"):
+        save_reference(plain, tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="there is no file"):
+        load_reference(plain, tmp_path / "none.safetensors")
+    (tmp_path / "words.safetensors").write_text("words")
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        load_reference(plain, tmp_path / "words.safetensors")
+    other = AvatarTransformer3DModel.from_wan(debug_components("i2v", num_layers=1)["transformer"])
+    with pytest.raises(WeightsError, match=r"another size than this one \(1 blocks of 48\)"):
+        load_reference(other, save_reference(model, tmp_path / "reference.safetensors"))
+    assert not other.config.adapters
 
 
 def test_emotion_is_queried_frame_by_frame_after_the_sound(base: WanTransformer3DModel) -> None:

@@ -14,12 +14,14 @@ import torch
 from avatar.debug import DEBUG_SYSTEMS, load_debug_adapter, write_debug_repository
 from avatar.dit import block
 from avatar.dit.adapters import AdapterConfig, AdapterInputs, adapter_update
+from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import FaceError, OptionError
 from avatar.identity.choose import load_portrait
 from avatar.types import BBox, Portrait, Waveform
 from avatar.wan.cast import cast_speakers
 from avatar.wan.pipeline import WanAvatarPipeline
 from avatar.wan.reference import attach_reference
+from avatar.wan.reference_file import save_reference
 
 PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.png"
 NOBODY = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)  # a picture without a face
@@ -138,10 +140,13 @@ def test_a_choice_of_face_beside_a_drawn_mask_is_refused() -> None:
 @pytest.fixture(scope="module")
 def referring(tmp_path_factory: pytest.TempPathFactory) -> WanAvatarPipeline:
     folder = write_debug_repository(tmp_path_factory.mktemp("wan") / "i2v", num_layers=1)
-    pipeline = WanAvatarPipeline.from_folders(folder, lambda model: load_debug_adapter("fantasytalking", model))
     torch.manual_seed(0)
-    attach_reference(pipeline.transformer, identity="features")
-    return pipeline
+    fresh = attach_reference(AvatarTransformer3DModel.from_wan(folder), identity="features")
+    return WanAvatarPipeline.from_folders(
+        folder,
+        lambda model: load_debug_adapter("fantasytalking", model),
+        reference=save_reference(fresh, folder / "reference.safetensors"),
+    )
 
 
 def test_identity_and_emotion_reach_the_transformer_through_the_pipeline(
