@@ -30,6 +30,7 @@ PUBLISHED_OPTIONS: dict[str, str] = {
     "negative_prompt": "negative_prompt",
     "guidance": "audio_guidance_scale",
     "text_guidance": "text_guidance_scale",
+    "masks": "masks",
     "memory": "memory",
 }
 _OF_LOADING = ("runtime", "memory")
@@ -75,6 +76,8 @@ def choices_for(preset: str | Path, given: Mapping[str, Any], notify: Callable[[
     if notify is not None and (published or "runtime" in loading):
         loading["notify"] = notify
     video = {accepted[name]: value for name, value in given.items() if name not in _OF_LOADING}
+    if video.get("masks") == ["faces"]:
+        video["masks"] = "faces"
     return Choices(published, loading, video)
 
 
@@ -87,4 +90,4 @@ def _published_options(preset: str | Path) -> dict[str, str]:
 
 
 def _flag(name: str) -> str:
-    return "--" + {"speakers": "speaker"}.get(name, name).replace("_", "-")
+    return "--" + {"speakers": "speaker", "masks": "mask"}.get(name, name).replace("_", "-")

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from avatar.types import FaceChoice
 
 _CHOICES = (  # options of `animate` that a preset may have or not
-    "emotion seed size face speakers steps guidance head_motion runtime prompt negative_prompt text_guidance memory".split()
+    "emotion seed size face speakers steps guidance head_motion runtime prompt negative_prompt text_guidance masks memory".split()
 )
+_NO_MEMORY = "there is not enough memory; try --memory low with a published preset, or a smaller --size"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 
@@ -56,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as err:
         failure = _output_error(err)
         return _fail(f"error: {failure}", failure.exit_code, args.debug)
+    except (MemoryError, RuntimeError) as err:
+        if type(err).__name__ not in ("MemoryError", "OutOfMemoryError"):  # torch's own, without importing torch
+            raise
+        return _fail(f"error: {_NO_MEMORY}", AvatarError.exit_code, args.debug)
     return 0
 
 
@@ -134,7 +139,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FACE=SPEECH",
-        help="one more person with their own sound, at the same time; may be given several times",
+        help="one more person with their own sound, at the same time; may be given several times; mask=SPEECH with --mask",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the preset's)")
     parser.add_argument(
@@ -158,6 +163,15 @@ def _add_published_choices(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--negative-prompt", metavar="TEXT", help="what it does not show")
     group.add_argument(
         "--text-guidance", type=float, metavar="X", help="guidance scale for the prompt (default: the preset's)"
+    )
+    group.add_argument(
+        "--mask",
+        dest="masks",
+        action="append",
+        default=[],
+        metavar="PICTURE",
+        help="a picture as large as PORTRAIT, white where the speaker is, whose sound then acts there alone; one for each "
+        "speaker, in their order; or the word faces: around each one's face",
     )
     group.add_argument(
         "--memory",
@@ -216,6 +230,8 @@ def _animate(args: argparse.Namespace) -> None:
     check_file(args.portrait, "picture")
     for speech in (args.speech, *(speech for _, speech in args.speakers)):
         check_file(speech, "sound")
+    for mask in (mask for mask in args.masks if mask != "faces"):
+        check_file(mask, "picture")
     if not args.debug:
         _quieten_libraries()
     from avatar.choices import choices_for
@@ -283,7 +299,7 @@ def _speaker(text: str) -> tuple[FaceChoice, Path]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not FACE=SPEECH, as in 2=her.wav, left=her.wav or 40,30,210,250=her.wav"
         )
-    return _face_choice(face), Path(speech)
+    return None if face == "mask" else _face_choice(face), Path(speech)
 
 
 def _with_progress(blocks: Iterable[np.ndarray], num_frames: int, fps: float, err: TextIO) -> Iterator[np.ndarray]:

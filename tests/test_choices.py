@@ -32,6 +32,11 @@ def test_options_are_sorted_and_renamed() -> None:
     assert choices_for("embedded", {}, notify=print).loading == {}
 
 
+def test_the_word_faces_is_no_picture() -> None:
+    assert choices_for("debug:multitalk", {"masks": ["faces"]}).video == {"masks": "faces"}
+    assert choices_for("debug:multitalk", {"masks": ["a.png", "b.png"]}).video == {"masks": ["a.png", "b.png"]}
+
+
 def test_all_that_is_refused_is_named_at_once() -> None:
     with pytest.raises(OptionError, match="'debug:multitalk' has no --emotion, --head-motion; it takes .*--speaker"):
         choices_for("debug:multitalk", {"emotion": "happy", "head_motion": 0.0, "seed": 1})

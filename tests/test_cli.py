@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import avatar
 from avatar.cli import _with_progress, main
@@ -117,6 +118,16 @@ def test_wrong_usage_exits_2_and_names_the_option(
         (NoFaceError("no face in me.png"), 2, "avatar: error: no face in me.png"),
         (KeyboardInterrupt(), 130, "avatar: interrupted; nothing was written"),
         (
+            MemoryError(),
+            1,
+            "avatar: error: there is not enough memory; try --memory low with a published preset, or a smaller --size",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+            1,
+            "avatar: error: there is not enough memory; try --memory low with a published preset, or a smaller --size",
+        ),
+        (
             ImportError("libGL.so.1: cannot open shared object file: No such file or directory"),
             1,
             "avatar: error: the system library libGL.so.1 is missing; on Debian or Ubuntu: apt-get install libgl1",
@@ -132,7 +143,7 @@ def test_wrong_usage_exits_2_and_names_the_option(
             "avatar: error: the Python package 'mediapipe' is not installed; pip install it, or run make again",
         ),
     ],
-    ids=["input", "ctrl-c", "libGL", "other library", "package"],
+    ids=["input", "ctrl-c", "memory", "device memory", "libGL", "other library", "package"],
 )
 def test_a_failure_is_one_line_and_leaves_no_file(
     failure: BaseException,
@@ -164,6 +175,14 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr("avatar.media.write_video", no_space)
     assert main(["animate", PORTRAIT, SPEECH, "-o", str(tmp_path / "out.mp4")]) == 1
     assert "avatar: error: out.mp4: the disk is full" in capsys.readouterr().err
+
+
+def test_other_errors_of_our_own_are_not_hidden(
+    pipeline: type[FakePipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakePipeline, "failure", RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["animate", PORTRAIT, SPEECH, "-o", str(tmp_path / "out.mp4")])
 
 
 def test_debug_shows_the_trace(

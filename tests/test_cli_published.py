@@ -119,6 +119,33 @@ def test_a_fetched_folder_is_a_preset_with_all_its_options(folder: Path, portrai
     assert not np.array_equal(film(sounds[1], memory="fast"), first)  # 8 bits are not 32
 
 
+def test_drawn_masks_say_who_speaks_where(folder: Path, tmp_path: Path) -> None:
+    picture = np.concatenate([read_picture(PORTRAIT)] * 2, axis=1)
+    both, out = write_picture(tmp_path / "both.png", picture), tmp_path / "out.mp4"
+    left = np.zeros_like(picture)
+    left[50:350, 100:400] = 255
+    masks = [write_picture(tmp_path / f"{side}.png", m) for side, m in (("l", left), ("r", np.roll(left, 512, axis=1)))]
+    sounds = [_wav(tmp_path / f"{seed}.wav", 0.2, seed) for seed in range(2)]
+    argv = [
+        "animate",
+        str(both),
+        str(sounds[0]),
+        "-o",
+        str(out),
+        "--preset",
+        str(folder),
+        "--size",
+        "64",
+        "--steps",
+        "1",
+    ]
+    argv += ["--speaker", f"mask={sounds[1]}", "--mask", str(masks[0])]
+    assert main([*argv, "--mask", str(masks[1])]) == 0
+    assert _film(out)[0].shape == (5, 32, 64, 3)
+    assert main([*argv, "--overwrite"]) == 2  # two speakers, one mask
+    assert main([*argv, "--overwrite", "--mask", "missing.png"]) == 2
+
+
 def test_python_gives_a_published_pipeline_under_the_same_name(folder: Path, portrait: Path, speech: Path) -> None:
     told: list[str] = []
     pipe = AvatarPipeline.from_pretrained(f"{folder}:echomimic-v3", memory="fast", notify=told.append)
@@ -154,6 +181,7 @@ def test_bfloat16_as_on_a_gpu_runs_too(folder: Path, portrait: Path, speech: Pat
         ("debug:echomimic-v3-flash", ["--negative-prompt", "blur"], "has no --negative-prompt; it takes"),
         ("embedded", ["--prompt", "a sunny day", "--memory", "low"], "'embedded' has no --prompt, --memory; it takes"),
         ("debug", ["--text-guidance", "2"], "'debug' has no --text-guidance; it takes"),
+        ("embedded", ["--mask", "faces"], "'embedded' has no --mask; it takes"),
         ("debug:nonsense", [], "names no published preset; accepted after debug: fantasytalking"),
         ("nonsense", [], "'nonsense' is neither a preset nor a folder"),
         ("nowhere:multitalk", [], "there is no folder nowhere"),
