@@ -1,6 +1,7 @@
-"""Writes a tiny random Wan repository, to try a pipeline with before the real weights are fetched.
+"""Writes a tiny random Wan repository, or all files of a published system, to try a pipeline with before weights are fetched.
 
 python scripts/make_debug_wan.py out/debug-wan --kind i2v
+python scripts/make_debug_wan.py out/models --system echomimic-v3; avatar animate … --preset out/models
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from avatar.debug import KINDS, write_debug_repository
+from avatar.debug import DEBUG_SYSTEMS, KINDS, write_debug_files, write_debug_repository
 from avatar.errors import AvatarError
 
 
@@ -18,10 +19,18 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="a new folder")
     kinds = "; ".join(f"{name}: {words}" for name, words in KINDS.items())
     parser.add_argument("--kind", choices=tuple(KINDS), default="i2v", help=kinds)
-    parser.add_argument("--layers", type=int, default=4, help="transformer blocks (default 4)")
+    parser.add_argument(
+        "--system",
+        choices=tuple(DEBUG_SYSTEMS),
+        help="what `avatar fetch SYSTEM --to FOLDER` would bring, of its own kind",
+    )
+    parser.add_argument("--layers", type=int, default=4, help="transformer blocks of a repository (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default 0)")
     args = parser.parse_args()
     try:
+        if args.system:
+            print(write_debug_files(args.folder, args.system, args.seed))
+            return 0
         print(write_debug_repository(args.folder, args.kind, args.seed, args.layers))
     except AvatarError as err:
         print(f"error: {err}", file=sys.stderr)

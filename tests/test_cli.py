@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import avatar
-from avatar.cli import _with_progress, main
+from avatar.cli import _step_progress, _with_progress, main
 from avatar.errors import NoFaceError
 from avatar.media import probe_video
 from avatar.types import BBox, VideoShape
@@ -228,6 +228,18 @@ def test_progress_is_a_bar_on_a_terminal_and_a_few_lines_elsewhere() -> None:
         "avatar: 52 of 100 frames",
         "avatar: 76 of 100 frames",
         "avatar: 100 of 100 frames",
+    ]
+
+
+def test_steps_are_a_bar_on_a_terminal_and_a_few_lines_elsewhere() -> None:
+    terminal, file = _Terminal(), io.StringIO()
+    for err in (terminal, file):
+        tell = _step_progress(err)
+        for done in range(1, 41):
+            tell(done, 40)
+    assert "40/40" in terminal.getvalue()
+    assert [line.split(",")[0] for line in file.getvalue().splitlines()] == [
+        f"avatar: step {done} of 40" for done in (1, 10, 20, 30, 40)
     ]
 
 
