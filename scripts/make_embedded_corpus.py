@@ -3,7 +3,8 @@
     python scripts/make_embedded_corpus.py CORPUS_DIR [--render N [--portraits PICTURES_DIR]]
 
 Needs the Debian packages espeak-ng, libespeak-ng1, flite, festival, festvox-kallpc16k, festvox-kdlpc16k,
-festvox-us-slt-hts, festvox-ru, open-jtalk and open-jtalk-mecab-naist-jdic, a C compiler, and from PyPI
+festvox-us-slt-hts and festvox-ru. `--reserve` adds seven voices that the shipped weights were not made with; they need
+open-jtalk, open-jtalk-mecab-naist-jdic, a C compiler, and from PyPI
 
     CFLAGS=-DPICO_DEBUG pip install --no-deps --no-binary ttspico ttspico==0.3.2 pyopenjtalk-plus==0.4.1.post10
 
@@ -29,7 +30,13 @@ def main() -> int:
         if arguments.render is not None:  # before hours of work: what is wrong with a portrait is said at once
             portraits = find_portraits(arguments.portraits) if arguments.portraits else [PORTRAIT]
             check_portraits(portraits, arguments.size)
-        make_speech(arguments.folder, seed=arguments.seed, hours_scale=arguments.hours_scale, progress=_show_voice)
+        make_speech(
+            arguments.folder,
+            seed=arguments.seed,
+            hours_scale=arguments.hours_scale,
+            reserve=arguments.reserve,
+            progress=_show_voice,
+        )
         if arguments.render is not None:
             manifest = render_clips(
                 arguments.folder,
@@ -55,8 +62,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 12 h)"
+        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 8 h)"
     )
+    parser.add_argument("--reserve", action="store_true", help="also make the voices that are kept in reserve (3.4 h)")
     parser.add_argument("--render", type=_count, metavar="N", help="also make N videos of portraits saying the corpus")
     parser.add_argument(
         "--portraits",

@@ -219,7 +219,7 @@ def test_the_command_line_runs_on_graphs(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent.parent))
-    monkeypatch.setattr(AvatarPipeline, "from_pretrained", lambda preset: pipe)
+    monkeypatch.setattr(AvatarPipeline, "from_pretrained", lambda preset, runtime, notify: pipe.use_runtime(runtime))
     monkeypatch.setattr(AvatarTransformer3DModel, "forward", _no_conversion)  # whoever calls it, it is not the graph
     out = tmp_path / "video.mp4"
     assert main(["animate", str(PORTRAIT), str(SPEECH), "-o", str(out), "--size", "96", "--runtime", "openvino"]) == 0

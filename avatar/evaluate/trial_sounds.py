@@ -60,11 +60,11 @@ def sung(sentence: Sentence, rng: np.random.Generator) -> Sentence:
     Raises:
         ImportError: librosa is not installed (`pip install "avatar[train]"`).
     """
-    import librosa
+    from librosa.effects import pitch_shift, time_stretch
 
-    slow = librosa.effects.time_stretch(sentence.waveform.samples, rate=SUNG_RATE)
+    slow = time_stretch(sentence.waveform.samples, rate=SUNG_RATE)
     rate = MODEL_SAMPLE_RATE_HZ
-    pitches = {note: librosa.effects.pitch_shift(slow, sr=rate, n_steps=note) for note in _NOTES}
+    pitches = {note: pitch_shift(slow, sr=rate, n_steps=note) for note in _NOTES}
     song, position = np.zeros_like(slow), 0
     fade = round(_FADE_S * rate)
     while position < len(slow):

@@ -155,7 +155,7 @@ class SpeechCrops:
 
 
 def _sampling_weight(shard: SpeechShard) -> float:
-    """Voices built from human recordings count most; all the espeak languages together about a sixth."""
+    """Voices built from human recordings count most; all the espeak languages together about a quarter."""
     weights = {"espeak": 0.035, "flite": 0.5, "festival": 0.35, "pico": 0.5, "open_jtalk": 0.5, "recordings": 1.4}
     return weights[shard.voice.engine]
 

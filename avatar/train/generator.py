@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +58,9 @@ class GeneratorRecipe:
     feature_dim: int = 256
     token_dim: int = 192
     lip_weight: float = 0.5
-    closure_weight: float = 8.0
+    closure_weight: float = 4.0
     audio_dropout: float = 0.1
-    feature_noise: float = 1.5
+    feature_noise: float = 0.0
     min_loss_sigma: float = 0.25
 
 
@@ -112,8 +112,9 @@ class MotionBatch:
 class MotionCrops:
     """Endless random crops of the cache; the batch of (seed, step) is always the same.
 
-    Noise of a random strength on the speech features keeps the transformer from reading in them what only synthetic voices
-    have (C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 7, 1995).
+    Noise of a random strength on the speech features, where the recipe asks for it, keeps the transformer from reading in them
+    what only synthetic voices have (C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural
+    Computation 7, 1995).
     """
 
     def __init__(
@@ -125,12 +126,20 @@ class MotionCrops:
         self._latent = latent
         self._matrix = latent.rig_matrix(default_rig())
         some = np.concatenate([item.features for item in self._items[:_SPREAD_ITEMS]]).astype(np.float32)
-        self._spread = torch.from_numpy(some.std(axis=0)) * (recipe.feature_noise if augment else 0.0)
+        self._spread = torch.from_numpy(some.std(axis=0))
+        self._noise = recipe.feature_noise if augment else 0.0
 
     def batch(self, step: int) -> MotionBatch:
         rng = np.random.default_rng((self._recipe.seed, 7, step))
         samples = [self._sample(rng) for _ in range(self._recipe.batch_size)]
-        return MotionBatch(*(torch.stack(column) for column in zip(*samples, strict=True)))
+        batch = MotionBatch(*(torch.stack(column) for column in zip(*samples, strict=True)))
+        return replace(batch, windows=self._noisy(batch.windows, step)) if self._noise > 0 else batch
+
+    def _noisy(self, windows: Tensor, step: int) -> Tensor:
+        """Noise of a strength of its own for each crop (B, F, M, D), by dimension as large as the features' spread."""
+        rng = np.random.default_rng((self._recipe.seed, 8, step))
+        strength = torch.from_numpy(rng.random((len(windows), 1, 1, 1), np.float32)) * self._noise
+        return windows + strength * self._spread * torch.from_numpy(rng.standard_normal(windows.shape, np.float32))
 
     def _sample(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         recipe = self._recipe
@@ -157,8 +166,6 @@ class MotionCrops:
             margin_features=MARGIN_FEATURES,
             offset=-begin * FEATURES_PER_VIDEO_FRAME,
         )
-        noise = torch.from_numpy(rng.standard_normal(windows.shape, np.float32))
-        windows = windows + rng.random() * self._spread * noise
         clean = (
             1
             if is_start

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from avatar.data.synthetic.synthesise import Utterance, utterances
-from avatar.data.synthetic.voices import VOICES, Voice
+from avatar.data.synthetic.voices import RESERVE_VOICES, VOICES, Voice
 from avatar.errors import MediaError
 
 
@@ -29,7 +29,12 @@ class SpeechShard:
 
 
 def make_speech(
-    folder: Path, *, seed: int, hours_scale: float = 1.0, progress: Callable[[str, float], None] | None = None
+    folder: Path,
+    *,
+    seed: int,
+    hours_scale: float = 1.0,
+    reserve: bool = False,
+    progress: Callable[[str, float], None] | None = None,
 ) -> None:
     """Synthesises every voice of the corpus into `folder`, leaving alone the voices that are already there.
 
@@ -37,13 +42,14 @@ def make_speech(
         folder: receives one `<voice>.npz` each; made when absent.
         seed: the same seed gives the same corpus (with the same versions of the programs).
         hours_scale: multiplies every voice's share of hours.
+        reserve: whether to make the voices that are kept in reserve, too.
         progress: told each voice's name and the fraction of it that is done.
 
     Raises:
         MissingDependencyError: a synthesiser is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for voice in VOICES:
+    for voice in (*VOICES, *RESERVE_VOICES) if reserve else VOICES:
         path = folder / f"{voice.name}.npz"
         if not path.exists():
             _make_voice(voice, path, seed, voice.hours * hours_scale * 3600, progress or (lambda name, done: None))
@@ -73,12 +79,13 @@ def _make_voice(voice: Voice, path: Path, seed: int, wanted_s: float, progress: 
 
 
 def load_speech(folder: Path, split: str) -> list[SpeechShard]:
-    """Reads the voices of one split (`"train"` or `"held-out"`).
+    """Reads the voices of one split (`"train"` or `"held-out"`), with the ones in reserve that were made.
 
     Raises:
         MediaError: a voice's file is missing.
     """
-    return [load_voice(folder, voice) for voice in VOICES if voice.split == split]
+    there = [voice for voice in RESERVE_VOICES if (folder / f"{voice.name}.npz").exists()]
+    return [load_voice(folder, voice) for voice in (*VOICES, *there) if voice.split == split]
 
 
 def load_voice(folder: Path, voice: Voice) -> SpeechShard:

@@ -74,8 +74,22 @@ VOICES: tuple[Voice, ...] = (
     Voice("festival-kal", "festival", "kal_diphone", "english", 0.25, "CSTR/CMU, BSD-like"),
     Voice("festival-ked", "festival", "ked_diphone", "english", 0.25, "CSTR/CMU, BSD-like", HELD_OUT),
     Voice("festival-slt-hts", "festival", "cmu_us_slt_arctic_hts", "english", 0.4, "CMU/HTS, BSD-like"),
+    Voice(
+        "recordings-ru-nsh", "recordings", "russian/msu_ru_nsh_clunits", "cyrillic", 1.6, "N. V. Shmyrev 2005, BSD-like"
+    ),
+)
+
+# Made on request; the shipped weights are without them.
+RESERVE_VOICES: tuple[Voice, ...] = (
     *(
-        Voice(f"pico-{language}", "pico", language, "english" if language.startswith("en") else "latin", 0.5, _PICO)
+        Voice(
+            f"pico-{language}",
+            "pico",
+            language,
+            "english" if language.startswith("en") else "latin",
+            0.5,
+            _PICO,
+        )
         for language in ("en-US", "en-GB", "de-DE", "fr-FR", "es-ES", "it-IT")
     ),
     Voice(
@@ -85,8 +99,5 @@ VOICES: tuple[Voice, ...] = (
         "kana",
         0.4,
         "MMDAgent project, Nagoya Institute of Technology, CC-BY-3.0",
-    ),
-    Voice(
-        "recordings-ru-nsh", "recordings", "russian/msu_ru_nsh_clunits", "cyrillic", 1.6, "N. V. Shmyrev 2005, BSD-like"
     ),
 )

@@ -10,7 +10,7 @@ import pytest
 from avatar.data.synthetic import pico
 from avatar.data.synthetic.phones import PHONE_NAMES, phones_of_ipa
 from avatar.data.synthetic.synthesise import utterances
-from avatar.data.synthetic.voices import VOICES
+from avatar.data.synthetic.voices import RESERVE_VOICES
 from avatar.errors import MissingDependencyError
 
 
@@ -52,6 +52,6 @@ def test_a_missing_engine_says_what_to_install() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("ctts") is None, reason="ttspico is not installed")
 @pytest.mark.parametrize("name", ["pico-de-DE", "pico-fr-FR"])
 def test_pico_speaks_with_phone_times_exact_to_the_frame(name: str) -> None:
-    voice = next(voice for voice in VOICES if voice.name == name)
+    voice = next(voice for voice in RESERVE_VOICES if voice.name == name)
     for utterance in islice(utterances(voice, 0), 3):
         assert abs(float(utterance.ends_s[-1]) - utterance.duration_s) < 1e-3
