@@ -1,0 +1,206 @@
+"""One clip as its scorers see it: 25 fps pictures and 16 kHz sound of a time window, decoded once and shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from avatar.errors import MediaError
+from avatar.media import read_video, read_waveform
+from avatar.types import DEFAULT_FPS, MODEL_SAMPLE_RATE_HZ, Waveform
+
+DEFAULT_SIDE_PX = 640
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face through a clip.
+
+    Attributes:
+        frames: (n,) int32, rising: indices into `ClipMedia.frames()`.
+        landmarks: (n, 478, 3) float32 in MediaPipe's mesh order, px of the source picture (as `full_frames` gives it).
+    """
+
+    frames: np.ndarray
+    landmarks: np.ndarray
+
+
+class ClipMedia:
+    """A time window of one source video.
+
+    Attributes:
+        row: the clip's columns so far; scorers of the same pass see what earlier ones filled in.
+        fps: frames per second of the view.
+        num_decodes: how often the picture was decoded; 1 however many scorers look.
+    """
+
+    fps: float = DEFAULT_FPS
+
+    def __init__(self, row: Mapping[str, Any], root: str | Path = ".") -> None:
+        """Opens nothing yet.
+
+        Args:
+            row: needs source_uri, start_s and end_s; crop_*_px and track_uri where there are.
+            root: the output folder of the curation, to which track_uri is relative.
+        """
+        self.row: dict[str, Any] = dict(row)
+        self.root = Path(root)
+        self.num_decodes = 0
+        self._frames: dict[int, np.ndarray] = {}
+        self._scale = 1.0
+        self._waveform: Waveform | None = None
+        self._has_read_sound = False
+        self._tracks: list[FaceTrack] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The source file."""
+        return Path(self.row["source_uri"])
+
+    @property
+    def clip_id(self) -> str:
+        return str(self.row["clip_id"])
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the view by its window; `frames()` may have fewer where the file ends early."""
+        return max(1, round((self.row["end_s"] - self.row["start_s"]) * self.fps))
+
+    def frames(self, max_side_px: int = DEFAULT_SIDE_PX) -> np.ndarray:
+        """All frames, (T, H, W, 3) uint8 RGB at 25 fps, the longer side at most `max_side_px`; never enlarged.
+
+        Decoded at the first call and kept; another size is made from those where it is smaller. Do not write into it.
+
+        Raises:
+            MediaError: the file is damaged.
+        """
+        if max_side_px not in self._frames:
+            larger = [size for size in self._frames if size > max_side_px]
+            if larger:
+                self._frames[max_side_px] = np.stack([_fitted(f, max_side_px) for f in self._frames[min(larger)]])
+            else:
+                self._frames[max_side_px] = self._decoded(max_side_px)
+        return self._frames[max_side_px]
+
+    def full_frames(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Some frames at the source's size, (H, W, 3) uint8 RGB, by index into `frames()`, in the order asked for."""
+        wanted = set(indices)
+        held = {i: f for i, f in enumerate(self._window(None)) if i in wanted}
+        return [held[index] for index in indices]
+
+    @property
+    def scale(self) -> float:
+        """A pixel of `frames()` is a source pixel (of `full_frames`, hence of the crop) times this, for the default size."""
+        self.frames()
+        return self._scale
+
+    def waveform(self) -> Waveform | None:
+        """The window's sound, 16 kHz mono, exactly as long as the window; None where the source has no sound.
+
+        Raises:
+            MediaError: the sound is damaged.
+        """
+        if not self._has_read_sound:
+            self._waveform = self._read_sound()
+            self._has_read_sound = True
+        return self._waveform
+
+    def tracks(self) -> list[FaceTrack]:
+        """The faces, main one first, as the faces stage left them; [] when there are none."""
+        if self._tracks is None:
+            uri = self.row.get("track_uri")
+            self._tracks = read_tracks(self.root / uri) if uri else []
+        return self._tracks
+
+    def write_tracks(self, tracks: Sequence[FaceTrack]) -> str:
+        """Keeps the faces for later scorers and runs.
+
+        Returns:
+            The value of track_uri.
+        """
+        self._tracks = list(tracks)
+        uri = f"tracks/{self.clip_id[:2]}/{self.clip_id}.npz"
+        write_tracks(self.root / uri, tracks)
+        return uri
+
+    def _decoded(self, max_side_px: int) -> np.ndarray:
+        self.num_decodes += 1
+        kept, source_side = [], 0
+        for frame in self._window(max_side_px):
+            source_side = max(frame.shape[:2])
+            kept.append(_fitted(frame, max_side_px))
+        if not kept:
+            raise MediaError(f"{self.path} has no picture between {self.row['start_s']} and {self.row['end_s']} s")
+        if max_side_px == DEFAULT_SIDE_PX:
+            self._scale = max(kept[0].shape[:2]) / source_side
+        return np.stack(kept)
+
+    def _window(self, max_side_px: int | None) -> list[np.ndarray]:
+        first = round(self.row["start_s"] * self.fps)
+        frames = []
+        for index, frame in enumerate(read_video(self.path, self.fps)):
+            if index >= first + self.num_frames:
+                break
+            if index >= first:
+                frames.append(self._cropped(frame))
+        return frames
+
+    def _cropped(self, frame: np.ndarray) -> np.ndarray:
+        left = self.row.get("crop_left_px")
+        if left is None:
+            return frame
+        top, right, bottom = (self.row[f"crop_{side}_px"] for side in ("top", "right", "bottom"))
+        return np.ascontiguousarray(frame[max(top, 0) : bottom, max(left, 0) : right])
+
+    def _read_sound(self) -> Waveform | None:
+        if self.row.get("n_channels") == 0:
+            return None
+        whole = read_waveform(self.path).samples
+        first = round(self.row["start_s"] * MODEL_SAMPLE_RATE_HZ)
+        wanted = round((self.row["end_s"] - self.row["start_s"]) * MODEL_SAMPLE_RATE_HZ)
+        samples = whole[first : first + wanted]
+        return Waveform(np.pad(samples, (0, wanted - len(samples))))
+
+
+def read_tracks(path: Path) -> list[FaceTrack]:
+    """Face tracks from their file.
+
+    Raises:
+        MediaError: it is missing or damaged.
+    """
+    try:
+        with np.load(path) as held:
+            count = int(held["count"])
+            return [FaceTrack(held[f"frames_{i}"], held[f"landmarks_{i}"]) for i in range(count)]
+    except (OSError, ValueError, KeyError) as err:
+        raise MediaError(
+            f"{path} holds no face tracks ({err}); delete the sidecar of `faces` and curate again"
+        ) from err
+
+
+def write_tracks(path: Path, tracks: Sequence[FaceTrack]) -> None:
+    """Face tracks to a file that appears whole; the same tracks give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {"count": np.array(len(tracks), np.int32)}
+    for index, track in enumerate(tracks):
+        arrays[f"frames_{index}"] = np.asarray(track.frames, np.int32)
+        arrays[f"landmarks_{index}"] = np.asarray(track.landmarks, np.float32)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(beside, path)
+
+
+def _fitted(frame: np.ndarray, max_side_px: int) -> np.ndarray:
+    height, width = frame.shape[:2]
+    factor = max_side_px / max(height, width)
+    if factor >= 1:
+        return frame
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)

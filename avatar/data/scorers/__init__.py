@@ -1,0 +1,1 @@
+"""One scorer a file; each registers itself by name (`avatar.data.scorer.register`)."""
