@@ -124,7 +124,10 @@ SCHEMA = pa.schema(
     metadata={"avatar_manifest_version": SCHEMA_VERSION, "norm_version": NORM_VERSION},
 )
 # Labels that a corpus may declare; a SourceRecord carries them to its clips.
-DECLARABLE = "identity language transcript emotion emotion_intensity valence arousal dominance sex age_group ethnicity style".split()
+DECLARABLE = tuple(
+    "identity language transcript emotion emotion_intensity valence arousal dominance sex age_group ethnicity "
+    "style".split()
+)
 
 
 @dataclass(frozen=True)
