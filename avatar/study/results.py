@@ -24,7 +24,10 @@ from typing import Any
 from avatar.errors import InputError
 from avatar.study.formats import FORMAT, HIGHEST_SCORE, LOWEST_SCORE, SCALES, Study, read_json
 
-CSV_COLUMNS = "study_id study_version rater slot language culture native_languages trial scale score replays played_s rt_s at".split()
+CSV_COLUMNS = (
+    "study_id study_version rater slot language culture native_languages".split()
+    + "trial scale score replays played_s rt_s at".split()
+)
 _SEPARATOR = ";"  # between several native languages
 
 
