@@ -77,7 +77,9 @@ _GROUPS: dict[str, list[pa.Field]] = {
     ],
     "duplicates": [
         pa.field("phash8", pa.binary(64), metadata={"doc": "64-bit pHash of 8 frames, evenly spaced"}),
-        pa.field("audio_fp", pa.binary()),
+        pa.field("phash_crops", pa.binary(), metadata={"doc": "the same of the middle 0.9 and 0.8 of the frames"}),
+        pa.field("motion_fp", pa.binary(), metadata={"doc": "int8 (n, 4): motion by rows of the picture, 12.5 Hz"}),
+        pa.field("audio_fp", pa.binary(), metadata={"doc": "uint32 (n,): codes of the sound, 31.25 Hz; 0 where quiet"}),
         pa.field("emb_backend", _TEXT),
         pa.field("embedding", pa.list_(pa.float32())),
         pa.field("dup_group", _TEXT, metadata={"doc": "the smallest clip_id of the group; null: alone"}),

@@ -79,7 +79,7 @@ class MediaPipeFaces:
         """
         found: list[Candidate] = []
         for part in TILE_SIDES:
-            found = self._merge(found, self._inspect(image, self._propose(image, part)))
+            found = self._merge(found, self._inspect(image, self.boxes(image, part)))
             if part <= TILE_SIDES[1] and any(is_plausible(c.evidence) for c in found):
                 return found
         for quarter_turns in (1, 3, 2):
@@ -115,10 +115,10 @@ class MediaPipeFaces:
         for frame in frames:
             points = None
             if last is not None:
-                points = self._both_ways(frame, last)
+                points = self.follow(frame, last)
             if points is None:
                 points = self._find_again(frame, start if last is None else landmark_box(last))
-                points = points if points is None else self._both_ways(frame, points)
+                points = points if points is None else self.follow(frame, points)
             if points is not None:
                 last = points
             yield points
@@ -151,8 +151,8 @@ class MediaPipeFaces:
             points = points[face_mesh.mirror_points()]
         return crop.to_picture(points), float(getattr(out, PRESENCE_STREAM))
 
-    def _both_ways(self, image: np.ndarray, last: np.ndarray) -> np.ndarray | None:
-        """Landmarks (478, 3) near those of the frame before, or None: the mean of what the network sees directly and
+    def follow(self, image: np.ndarray, last: np.ndarray) -> np.ndarray | None:
+        """Landmarks (478, 3) near those of the frame before (8 ms), or None: the mean of what the network sees directly and
         mirrored, which takes out what it sees differently on the two sides of a face."""
         crop = SquareCrop.around_landmarks(last, TRACK_CROP)
         views = []
@@ -161,6 +161,10 @@ class MediaPipeFaces:
             if presence >= TRACKING_PRESENCE and _same_place(points, last):
                 views.append(points)
         return np.mean(views, axis=0) if views else None
+
+    def inspect(self, image: np.ndarray, detection: Detection) -> Candidate:
+        """The mesh at a proposed place, and what speaks for a face there (80 ms)."""
+        return self._inspect(image, [detection])[0]
 
     def _inspect(self, image: np.ndarray, detections: list[Detection]) -> list[Candidate]:
         return [self._agreed(image, self._look_closer(image, one)) for one in detections[:MAX_CANDIDATES]]
@@ -243,7 +247,7 @@ class MediaPipeFaces:
 
     def _find_again(self, frame: np.ndarray, near: BBox | None) -> np.ndarray | None:
         """The face nearest to a box, or the largest."""
-        detections = self._propose(frame, TILE_SIDES[0]) or self._propose(frame, TILE_SIDES[1])
+        detections = self.boxes(frame, TILE_SIDES[0]) or self.boxes(frame, TILE_SIDES[1])
         found = self._merge([], self._inspect(frame, detections))
         faces = [c.face for c in found if is_plausible(c.evidence)]
         if not faces:  # small and blurred frames: take what the mesh network itself is sure of
@@ -256,8 +260,11 @@ class MediaPipeFaces:
 
     # -- whole pictures -------------------------------------------------------------------------------------------
 
-    def _propose(self, image: np.ndarray, part: float) -> list[Detection]:
-        """Boxes from both detectors on half-overlapping tiles whose side is a part of the long side; best first."""
+    def boxes(self, image: np.ndarray, part: float = TILE_SIDES[0]) -> list[Detection]:
+        """Boxes from both detectors on half-overlapping tiles whose side is a part of the long side; best first.
+
+        A first look (5 ms for the whole picture), not a verdict: `inspect` tells faces from false alarms.
+        """
         height, width = image.shape[:2]
         side = max(height, width) * part
         if side < MIN_TILE_PX and part < 1.0:
@@ -270,10 +277,10 @@ class MediaPipeFaces:
         return suppressed(found)
 
     def _propose_turned(self, image: np.ndarray, quarter_turns: int) -> list[Detection]:
-        """As `_propose` on the picture turned counter-clockwise, boxes in the picture as it is."""
+        """As `boxes` on the picture turned counter-clockwise, boxes in the picture as it is."""
         height, width = image.shape[:2]
         turned = np.ascontiguousarray(np.rot90(image, quarter_turns))
-        return [turned_back(d, quarter_turns, width, height) for d in self._propose(turned, TILE_SIDES[0])]
+        return [turned_back(d, quarter_turns, width, height) for d in self.boxes(turned, TILE_SIDES[0])]
 
     def _detect_in(self, tile: np.ndarray) -> list[Detection]:
         height, width = tile.shape[:2]
