@@ -1,7 +1,8 @@
 // Clip: shows one clip, which cannot be skipped through, and counts how it was played.
 
 const KEEP_AHEAD = 2; // clips fetched before they are needed; only where there is a connection to lose
-const STEP_BACK_S = 0.35; // a jump longer than this is not playing
+const JUMP_S = 1.5; // more than this between two looks at the clock is not playing
+const READY_ANYWAY_MS = 4000;
 const fetched = new Map(); // file -> promise of an address to play from
 
 /** Where to play a file from: fetched whole, so that a clip never stalls; from file:// as it stands. */
@@ -56,9 +57,13 @@ function clipPlayer(trial, draft, changed) {
     try {
       video.src = await addressOf(trial.clip);
       video.load();
+      setTimeout(ready, READY_ANYWAY_MS); // some phones load nothing before the first press
     } catch {
       failed();
     }
+  }
+  function ready() {
+    if (player.status === "loading" && video.getAttribute("src")) to(player.ended ? "ended" : "ready");
   }
   function failed() {
     player.failures += 1;
@@ -83,16 +88,16 @@ function clipPlayer(trial, draft, changed) {
     if (player.status === "playing") video.pause();
   }
   function follow() {
-    if (!atEnd && Math.abs(video.currentTime - reached_s) <= 1.5) reached_s = Math.max(reached_s, video.currentTime);
+    if (!atEnd && Math.abs(video.currentTime - reached_s) <= JUMP_S) reached_s = Math.max(reached_s, video.currentTime);
   }
 
-  video.addEventListener("canplaythrough", () => player.status === "loading" && to(player.ended ? "ended" : "ready"));
+  video.addEventListener("canplaythrough", ready);
   video.addEventListener("playing", () => to("playing"));
   video.addEventListener("pause", () => !video.ended && player.status === "playing" && to("paused"));
   video.addEventListener("timeupdate", follow);
   video.addEventListener("seeking", () => {
     // media keys and extensions can jump; a clip is rated when it was seen
-    if (!atEnd && Math.abs(video.currentTime - reached_s) > STEP_BACK_S + 1) video.currentTime = reached_s;
+    if (!atEnd && Math.abs(video.currentTime - reached_s) > JUMP_S) video.currentTime = reached_s;
   });
   video.addEventListener("ratechange", () => {
     if (video.playbackRate !== 1) video.playbackRate = 1;

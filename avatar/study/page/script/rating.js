@@ -38,7 +38,7 @@ function ratingForm(trial, scores, changed, next) {
     announce(() => `${scaleName(field.dataset.scale)}: ${score}, ${words(`anchor_${score}`)}`);
     const after = scales.slice(scales.indexOf(field) + 1).find((other) => !(other.dataset.scale in scores));
     const goal = after ?? scales.find((other) => !(other.dataset.scale in scores));
-    (goal ? goal.querySelector("input") : confirm).focus();
+    (goal ?? confirm).focus(); // the group, not its first mark: Space there still plays the clip
   };
   form.submitRating = () => {
     if (form.locked) return;
@@ -46,7 +46,13 @@ function ratingForm(trial, scores, changed, next) {
     if (left.length === 0) return next();
     missing.hidden = false;
     say(missing, "missing", { names: () => left.map(scaleName).join(language === "zh" ? "、" : language === "ar" ? "، " : ", ") });
-    scales.find((field) => field.dataset.scale === left[0]).querySelector("input").focus();
+    scales.find((field) => field.dataset.scale === left[0]).focus();
+  };
+  /** Moves the focus into the marks of a scale. */
+  form.enter = () => {
+    const here = scales.find((field) => field === document.activeElement);
+    const field = here ?? scales.find((other) => other.dataset.scale === unanswered()[0]) ?? scales[0];
+    (field.querySelector("input:checked") ?? field.querySelector("input")).focus();
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -69,7 +75,7 @@ function scaleField(scale, trial, scores, chosen) {
     chosen();
   }
   const portrait = scale === "IP" && trial.portrait ? portraitButton(trial.portrait) : null;
-  const field = h("fieldset", { class: `scale${portrait ? " with-portrait" : ""}`, "data-scale": scale },
+  const field = h("fieldset", { class: `scale${portrait ? " with-portrait" : ""}`, "data-scale": scale, tabindex: "-1" },
     h("legend", {}, h("span", { class: "name", text: `scale_${scale}` }), " ", h("span", { class: "ask", text: `ask_${scale}` })),
     portrait, h("div", { class: "marks" }, marks));
   field.choose = (score) => {

@@ -29,7 +29,7 @@ function render() {
 
 /** What is known of the session has changed: keep it, and let the server know. */
 function tell() {
-  state.unsentSession = true;
+  state.changes += 1;
   save();
   deliver();
 }
@@ -229,11 +229,10 @@ function onKey(event) {
   if (digit && !event.shiftKey) shown.form.mark(Number(digit));
   else if (event.key === " " && !onButton && (!onRadio || here.checked)) shown.player.toggle();
   else if (event.key === "Enter" && !onButton && !onRadio) shown.form.submitRating();
-  else if (event.key.startsWith("Arrow") && !onRadio && player_ended(shown)) shown.form.enter(here);
+  else if (event.key.startsWith("Arrow") && !onRadio && shown.player.ended) shown.form.enter();
   else return;
   event.preventDefault();
 }
-const player_ended = (shown) => shown.player.ended;
 
 function takenOver() {
   trialShown?.player.pause();

@@ -38,7 +38,7 @@ function newState({ rater, slot, token = null, trials, practice }) {
     consent: { given: true, adult: true, at: now() },
     attributes: {}, environment: environment(),
     started_at: now(), finished_at: null,
-    answers: {}, unsent: [], unsentSession: true,
+    answers: {}, unsent: [], changes: 1, changesSent: 0, // changes: of all but the answers
     skipped: [], draft: null, rested: 0, practised: practice === 0, savedAs: null,
   };
 }
@@ -64,6 +64,7 @@ function readStore() {
 function save() {
   if (!state) return;
   state.tab = TAB;
+  state.language = language;
   try {
     localStorage.setItem(STORE_KEY, JSON.stringify(state));
     storeWorks = true;

@@ -52,7 +52,7 @@ function adopt(session) {
 }
 
 const numWaiting = () => (state ? state.unsent.length : 0);
-const hasWork = () => state && COLLECTED && (state.unsent.length > 0 || state.unsentSession);
+const hasWork = () => state && COLLECTED && (state.unsent.length > 0 || state.changes > state.changesSent);
 
 /** Sends what waits, in order. Harmless to call at any time, and to repeat: the server takes the same answer twice as once. */
 async function deliver() {
@@ -62,11 +62,11 @@ async function deliver() {
     setConnection("sending");
     let reply;
     const trial = state.unsent[0];
-    const session = { ...sessionJson(), answers: undefined };
+    const changes = state.changes;
     try {
       reply = trial
         ? await ask("PUT", `api/answers/${encodeURIComponent(trial)}`, state.answers[trial])
-        : await ask("PUT", "api/session", session);
+        : await ask("PUT", "api/session", { ...sessionJson(), answers: undefined });
     } catch {
       reply = { status: 0 };
     }
@@ -74,10 +74,9 @@ async function deliver() {
     if (reply.status === 401) return setConnection("gone");
     if (reply.status === 0 || reply.status === 429 || reply.status >= 500) return later(reply.wait_s);
     failures = 0;
-    const taken = reply.status === 200;
-    if (!taken) state.refused = true; // kept on the device and in the file, not tried for ever
+    if (reply.status !== 200) state.refused = true; // kept on the device and in the file, not tried for ever
     if (trial) state.unsent = state.unsent.filter((id) => id !== trial);
-    else if (session.finished_at === state.finished_at && session.language === language) state.unsentSession = false;
+    else state.changesSent = changes;
     save();
   }
   setConnection(state?.refused ? "refused" : "idle");
