@@ -30,6 +30,7 @@ from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.rig import default_rig
 from avatar.dit.generate import ChunkPlan, SamplingOptions, generate_latents
 from avatar.dit.guidance import audio_guidance
+from avatar.dit.sampler import check_seed
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.emotion.labels import shapes_of
 from avatar.emotion.reference import EmotionReference, felt_expression, read_emotion
@@ -37,11 +38,11 @@ from avatar.emotion.tokens import EmotionEncoder
 from avatar.errors import OptionError
 from avatar.identity.choose import check_distinct, load_portrait
 from avatar.identity.tokens import IdentityEncoder
-from avatar.media import check_waveform, mix_speech, read_waveform
+from avatar.media import read_speech, sound_of_video
 from avatar.parts import debug_parts, trained_parts
 from avatar.presets import is_own, resolve_preset
 from avatar.runtime import GraphSpeechEncoder, GraphTransformer, Notify, check_runtime
-from avatar.types import Conditioning, FaceChoice, LatentShape, Portrait, VideoShape, Waveform
+from avatar.types import Conditioning, FaceChoice, LatentShape, Picture, Portrait, Speech, VideoShape, Waveform
 
 if TYPE_CHECKING:
     from avatar.wan.pipeline import WanAvatarPipeline
@@ -49,10 +50,7 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.5
 SIGMA_SHIFT = 3.0
-MAX_SEED = 2**32 - 1
 BLOCK_BYTES = 16 << 20  # of frames handed over at a time
-
-Speech = str | Path | Waveform
 
 
 @dataclass(frozen=True)
@@ -200,9 +198,7 @@ class AvatarPipeline(DiffusionPipeline):
         return self
 
     @torch.no_grad()
-    def __call__(
-        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[Options]
-    ) -> VideoClip:
+    def __call__(self, portrait: Picture, speech: Speech, **options: Unpack[Options]) -> VideoClip:
         """Makes a talking video.
 
         Args:
@@ -220,11 +216,9 @@ class AvatarPipeline(DiffusionPipeline):
         """
         take = self._take(portrait, speech, **options)
         latents = [list(self._latents(take, index)) for index in range(len(take.cast))]
-        return VideoClip(take.shape, lambda: self._frames(take, latents), _heard(speech, options.get("speakers", ())))
+        return VideoClip(take.shape, lambda: self._frames(take, latents), _heard(speech, options))
 
-    def stream(
-        self, portrait: str | Path | np.ndarray | Portrait, speech: Speech, **options: Unpack[Options]
-    ) -> VideoClip:
+    def stream(self, portrait: Picture, speech: Speech, **options: Unpack[Options]) -> VideoClip:
         """As calling the pipeline, but motion, too, is made while the clip is iterated over: the first frame comes at once.
 
         Args:
@@ -237,12 +231,12 @@ class AvatarPipeline(DiffusionPipeline):
             MediaError, FaceError, OptionError: as for calling the pipeline.
         """
         take = self._take(portrait, speech, **options)
-        return VideoClip(take.shape, lambda: self._frames(take), _heard(speech, options.get("speakers", ())))
+        return VideoClip(take.shape, lambda: self._frames(take), _heard(speech, options))
 
     @torch.no_grad()
     def _take(
         self,
-        portrait: str | Path | np.ndarray | Portrait,
+        portrait: Picture,
         speech: Speech,
         *,
         emotion: str | Path = "neutral",
@@ -256,14 +250,13 @@ class AvatarPipeline(DiffusionPipeline):
     ) -> _Take:
         """Checks and reads everything, and sets every speaker's portrait up."""
         sampling = _sampling(num_inference_steps, guidance_scale)
-        if not 0 <= seed <= MAX_SEED:
-            raise OptionError(f"seed must lie between 0 and {MAX_SEED}, not {seed}")
+        check_seed(seed)
         if not 0 <= head_motion <= 2:
             raise OptionError(f"head_motion must lie between 0 (still) and 2 (twice as lively), not {head_motion}")
         chosen = [(face, speech), *speakers]
-        sounds = [_waveform(sound) for _, sound in chosen]
+        sounds = [read_speech(sound) for _, sound in chosen]
         feelings = [read_emotion(emotion, sound, self._felt_in) for sound in sounds]
-        portraits = [self._portrait(portrait, choice) for choice, _ in chosen]
+        portraits = [load_portrait(portrait, choice) for choice, _ in chosen]
         check_distinct([person.face for person in portraits])
         cast = [
             self._speaker(person, sound, feeling, size_px)
@@ -272,11 +265,6 @@ class AvatarPipeline(DiffusionPipeline):
         height, width = cast[0].stage.size
         shape = VideoShape.for_duration(max(sound.duration_s for sound in sounds), height, width, self.codec.fps)
         return _Take(cast, shape, seed, sampling, head_motion)
-
-    def _portrait(self, portrait: str | Path | np.ndarray | Portrait, choice: FaceChoice) -> Portrait:
-        if not isinstance(portrait, Portrait):
-            return load_portrait(portrait, choice)
-        return portrait if choice is None else load_portrait(portrait.image, choice)
 
     def _speaker(
         self, portrait: Portrait, speech: Waveform, feeling: EmotionReference, size_px: int | None
@@ -355,15 +343,8 @@ def _person_seed(seed: int, index: int) -> int:
     return seed * 1009 + index
 
 
-def _waveform(speech: Speech) -> Waveform:
-    return check_waveform(speech) if isinstance(speech, Waveform) else read_waveform(speech)
-
-
-def _heard(speech: Speech, speakers: Sequence[tuple[FaceChoice, Speech]]) -> Path | Waveform:
-    """What the video sounds like: the one file at its own quality, or everybody mixed."""
-    if speakers:
-        return mix_speech([speech, *(sound for _, sound in speakers)])
-    return speech if isinstance(speech, Waveform) else Path(speech)
+def _heard(speech: Speech, options: Options) -> Path | Waveform:
+    return sound_of_video([speech, *(sound for _, sound in options.get("speakers", ()))])
 
 
 def _published(name: str | Path, runtime: str, **kwargs: Any) -> WanAvatarPipeline:

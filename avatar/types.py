@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,9 @@ class Waveform:
     @property
     def duration_s(self) -> float:
         return len(self.samples) / self.sample_rate_hz
+
+
+Speech = str | Path | Waveform  # a sound file, a video with sound, or sound
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ class Portrait:
     image: np.ndarray
     face: Face
     others: tuple[Face, ...] = ()
+
+
+Picture = str | Path | np.ndarray | Portrait  # a file, (H, W, 3) uint8 RGB, or one in which the face is found
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Source: A. Baevski et al., "wav2vec 2.0: A Framework for Self-Supervised Learnin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -53,17 +54,22 @@ def small_encoder_config(hidden_size: int = 256, num_layers: int = 4) -> Wav2Vec
     )
 
 
+def receptive_field(config: Wav2Vec2Config) -> int:
+    """Samples that the stem needs for one feature."""
+    needed = 1
+    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+        needed = (needed - 1) * stride + kernel
+    return needed
+
+
 def pad_for_frames(samples: Tensor, config: Wav2Vec2Config) -> Tensor:
     """Pads (B, S) so that the encoder's unpadded stem gives exactly S / 320 frames, each centred on its 20 ms."""
-    receptive_field, stride = 1, 1
-    for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
-        receptive_field += (kernel - 1) * stride
-        stride *= step
+    stride = math.prod(config.conv_stride)
     if stride != SAMPLES_PER_FEATURE:
         raise OptionError(
             f"the speech encoder must give {FEATURE_RATE_HZ} features a second, its stem strides over {stride} samples"
         )
-    surplus = receptive_field - stride
+    surplus = receptive_field(config) - stride
     return nn.functional.pad(samples, (surplus // 2, surplus - surplus // 2))
 
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Model
 
+from avatar.audio.encoder import receptive_field
 from avatar.audio.loudness import with_loudness
 from avatar.errors import OptionError
 from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
-FEATURE_RATE_HZ = 50  # of the encoder's own stem
 _STEM_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 _KNOWN_ENCODERS = ("facebook/wav2vec2-base-960h", "TencentGameMate/chinese-wav2vec2-base")
 
@@ -134,9 +134,7 @@ def conv_features(encoder: Wav2Vec2Model, samples: Tensor, num_frames: int | Non
     Raises:
         OptionError: the sound is shorter than one feature.
     """
-    needed = 1
-    for kernel, stride in zip(encoder.config.conv_kernel[::-1], encoder.config.conv_stride[::-1], strict=True):
-        needed = (needed - 1) * stride + kernel
+    needed = receptive_field(encoder.config)
     if samples.shape[1] < needed or num_frames == 0:
         raise OptionError(f"the speech encoder needs {needed} samples or more, not {samples.shape[1]}")
     features = encoder.feature_extractor(samples)

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from avatar.dit.published import PUBLISHED_PRESETS, load_adapter
 from avatar.dit.published.loading import PublishedAdapter
+from avatar.dit.published.multitalk import ENCODER_LAYERS
+from avatar.dit.published.windows import SLOTS, WINDOW
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import OptionError
 
 State = dict[str, Tensor]
 
-_WINDOW, _SLOTS, _LAYERS = 5, 8, 12  # of the slot projector; encoder layers
 _HIDDEN, _TOKENS, _TOKEN_DIM = 16, 4, 24
 _LORA_RANK, _OMNI_CHANNELS = 4, 33
 
@@ -64,8 +65,8 @@ def _echomimic_preview(file: _File, dim: int, blocks: int, features: int) -> Non
 
 
 def _slot_projector(file: _File, name: str, token_dim: int, features: int) -> None:
-    file.linear(f"{name}.proj1", _HIDDEN, _WINDOW * _LAYERS * features)
-    file.linear(f"{name}.proj1_vf", _HIDDEN, _SLOTS * _LAYERS * features)
+    file.linear(f"{name}.proj1", _HIDDEN, WINDOW * ENCODER_LAYERS * features)
+    file.linear(f"{name}.proj1_vf", _HIDDEN, SLOTS * ENCODER_LAYERS * features)
     file.linear(f"{name}.proj2", _HIDDEN, _HIDDEN)
     file.linear(f"{name}.proj3", _TOKENS * token_dim, _HIDDEN)
     file.norm(f"{name}.norm", token_dim)
@@ -89,7 +90,7 @@ def _multitalk(file: _File, dim: int, blocks: int, features: int) -> None:
 
 
 def _omniavatar(file: _File, dim: int, blocks: int, features: int) -> None:
-    file.linear("audio_proj.proj", 32, 4 * (_LAYERS + 2) * features)
+    file.linear("audio_proj.proj", 32, 4 * (ENCODER_LAYERS + 2) * features)
     file.norm("audio_proj.norm_out", 32)
     for index in range(blocks // 2 - 1):
         file.linear(f"audio_cond_projs.{index}", dim, 32)

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from avatar.errors import OptionError
 
+MAX_SEED = 2**32 - 1
 Spacing = Literal["to_zero", "to_one"]
+
+
+def check_seed(seed: int) -> None:
+    """Refuses what no generator takes.
+
+    Raises:
+        OptionError: the seed is out of range.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise OptionError(f"seed must lie between 0 and {MAX_SEED}, not {seed}")
 
 
 def shifted_sigmas(num_steps: int, shift: float) -> Tensor:
@@ -26,7 +37,7 @@ def shifted_sigmas(num_steps: int, shift: float) -> Tensor:
     if num_steps < 1:
         raise OptionError(f"num_inference_steps must be 1 or more, not {num_steps}")
     sigmas = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
-    return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
+    return _shifted(sigmas, shift)
 
 
 def flow_sigmas(num_steps: int, shift: float, spacing: Spacing = "to_zero") -> Tensor:
@@ -47,7 +58,10 @@ def flow_sigmas(num_steps: int, shift: float, spacing: Spacing = "to_zero") -> T
         raise OptionError(f"spacing of noise levels must be to_zero or to_one, not {spacing!r}")
     if num_steps < 1:
         raise OptionError(f"num_inference_steps must be 1 or more, not {num_steps}")
-    sigmas = torch.cat([torch.linspace(1000, 1, num_steps, dtype=torch.float64) / 1000, torch.zeros(1)])
+    return _shifted(torch.cat([torch.linspace(1000, 1, num_steps, dtype=torch.float64) / 1000, torch.zeros(1)]), shift)
+
+
+def _shifted(sigmas: Tensor, shift: float) -> Tensor:
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 
 
@@ -65,11 +79,12 @@ def sample_euler(
     Returns:
         Latents at sigmas[-1].
     """
-    latents = _with_pinned(noise, pinned)
+    latents = with_pinned(noise, pinned)
     for sigma, following in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        latents = _with_pinned(latents + (following - sigma) * velocity(latents, sigma), pinned)
+        latents = with_pinned(latents + (following - sigma) * velocity(latents, sigma), pinned)
     return latents
 
 
-def _with_pinned(latents: Tensor, pinned: Tensor | None) -> Tensor:
+def with_pinned(latents: Tensor, pinned: Tensor | None) -> Tensor:
+    """Latents [B, C, F, H, W] whose first k frames are `pinned` [B, C, k, H, W]; None pins nothing."""
     return latents if pinned is None else torch.cat([pinned.to(latents), latents[:, :, pinned.shape[2] :]], dim=2)

@@ -24,7 +24,7 @@ from diffusers.models.transformers.transformer_wan import (
 from diffusers.utils import apply_lora_scale
 from torch import Tensor, nn
 
-from avatar.dit.adapters import AdapterConfig
+from avatar.dit.adapters import AdapterConfig, build_adapter
 from avatar.dit.block import AvatarBlock, timestep_tokens
 from avatar.dit.wan_keys import diffusers_state
 from avatar.dit.wan_load import base_from_wan
@@ -171,6 +171,13 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
                 if config.in_block(index):
                     block.attach(config, self.dtype)
         self.register_to_config(adapters=(*self.config.adapters, *(dict(values) for values in adapters)))
+
+    def adapter_templates(self, config: AdapterConfig) -> dict[int, dict[str, Tensor]]:
+        """Names and shapes of the weights that an adapter has here, `{block: {name: tensor without content}}`."""
+        heads = self.config.num_attention_heads
+        with torch.device("meta"):
+            template = build_adapter(heads * self.config.attention_head_dim, heads, config).state_dict()
+        return {index: template for index in range(len(self.blocks)) if config.in_block(index)}
 
     @torch.no_grad()
     def load_base_overrides(self, state: Mapping[str, Tensor], resize_patch_embedding: bool = False) -> int:

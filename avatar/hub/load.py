@@ -15,10 +15,10 @@ from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.published.preset import Download
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.dit.wan_files import settings_beside
-from avatar.errors import MissingDependencyError, OptionError
+from avatar.errors import MissingDependencyError
 from avatar.hub.files import Place, place_of
 from avatar.hub.sizes import size_of
-from avatar.wan.memory import MEMORY, use_memory
+from avatar.wan.memory import MEMORY, check_memory, use_memory
 from avatar.wan.pipeline import WanAvatarPipeline
 
 Notify = Callable[[str], None]
@@ -52,7 +52,7 @@ def load_published(
     place = place_of(name)
     device = device or _accelerator()
     memory = memory or ("fast" if device == "cpu" else "balanced")
-    _check_memory(memory, device)
+    check_memory(memory, device)
     tell = notify or (lambda words: None)
     with _files(place) as folder:
         place = Place(place.preset, folder)
@@ -110,14 +110,6 @@ def _folder(place: Place, download: Download) -> Path:
 
 def _accelerator() -> str:
     return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"  # type: ignore[union-attr]
-
-
-def _check_memory(memory: str, device: str) -> None:
-    """Before anything is loaded; `use_memory` says the same afterwards."""
-    if memory not in MEMORY:
-        raise OptionError(f"--memory must be {', '.join(MEMORY)}, not {memory!r}")
-    if memory == "balanced" and device == "cpu":
-        raise OptionError("--memory balanced moves parts between the CPU and an accelerator, and there is none here")
 
 
 def _what_it_needs(place: Place, memory: str, device: str) -> str:

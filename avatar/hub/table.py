@@ -11,7 +11,6 @@ from avatar.hub.files import Place, needs, system_named
 from avatar.hub.sizes import SystemSize, size_of
 from avatar.presets import PRESETS, Preset
 
-_WAYS = ("low", "balanced", "fast")
 _NOTE = (
     "Download: the most it can be; `avatar fetch` shows the exact sizes first. Memory: weights on the device with "
     "--memory low / balanced / fast;\nactivations come on top. `avatar presets NAME` shows one in detail."
@@ -43,7 +42,7 @@ def _row(preset: PublishedPreset, folder: Path | None) -> Sequence[str]:
     size, place = size_of(preset), Place(preset, folder)
     missing = place.missing()
     installed = "yes" if not missing else f"no: {_count(missing)} missing"
-    memory = " / ".join(f"{size.device_gb[way]:.0f}" for way in _WAYS) + " GB"
+    memory = " / ".join(f"{gigabytes:.0f}" for gigabytes in size.device_gb.values()) + " GB"
     return preset.name, f"{size.parameters:.1f} B", f"{size.download_gb:.0f} GB", memory, _licences(preset), installed
 
 
@@ -90,7 +89,7 @@ def _details(preset: PublishedPreset, folder: Path | None) -> str:
         ("video", f"{preset.front_end.fps:g} frames a second, longer side {preset.max_side_px} px; {_pieces(preset)}"),
         ("speakers", f"{preset.max_speakers} by its own means; more by face masks, which it was not trained for"),
         ("steps", f"{schedule.num_inference_steps}, shift {schedule.shift:g}; guidance: {scales}"),
-        *((f"--memory {way}", f"{size.device_gb[way]:.1f} GB: {MEMORY[way]}") for way in _WAYS),
+        *((f"--memory {way}", f"{gigabytes:.1f} GB: {MEMORY[way]}") for way, gigabytes in size.device_gb.items()),
         ("to load it", f"{size.host_gb:.0f} GB of the computer's own memory"),
     ]
     heads = ("part", "repository", "download", "licence", "installed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from avatar.errors import (
     SeveralFacesError,
 )
 from avatar.identity.protocols import FaceDetector
-from avatar.types import BBox, Face, FaceChoice, Portrait
+from avatar.types import BBox, Face, FaceChoice, Picture, Portrait
 
 MIN_EYE_DISTANCE_PX = 36  # between the outer eye corners; a 96 px head shot has about 60
 MAX_YAW_DEG = 40.0  # beyond, half the mouth is hidden and would have to be invented
@@ -71,13 +70,11 @@ def choose_face(image: np.ndarray, faces: list[Face], choice: FaceChoice = None)
     return face
 
 
-def load_portrait(
-    picture: str | Path | np.ndarray, choice: FaceChoice = None, detector: FaceDetector | None = None
-) -> Portrait:
+def load_portrait(picture: Picture, choice: FaceChoice = None, detector: FaceDetector | None = None) -> Portrait:
     """Reads a picture and finds the face that will speak.
 
     Args:
-        picture: a file, or (H, W, 3) uint8 RGB.
+        picture: a file, or (H, W, 3) uint8 RGB; or a portrait, which is returned as it is unless another face is chosen.
         choice: see `choose_face`.
         detector: None takes MediaPipe's.
 
@@ -89,6 +86,8 @@ def load_portrait(
         FaceError: see `choose_face`; the message begins with the file's name.
         MissingDependencyError: the detector's package, or a system library, is absent.
     """
+    if isinstance(picture, Portrait):
+        return picture if choice is None else load_portrait(picture.image, choice, detector)
     if detector is None:
         from avatar.identity.mediapipe_faces import thread_faces
 

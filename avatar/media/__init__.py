@@ -4,7 +4,7 @@
 - containers.py  opening and decoding with one-line errors
 - pictures.py    picture files <-> (H, W, 3) uint8
 - sound.py       sound files -> float32
-- mixing.py    waveforms that the caller brings
+- mixing.py      speech as it is given -> what is heard: checked, resampled, mixed
 - video.py       video files -> frames at a constant rate
 - output.py      a result file that appears whole or not at all
 - soundtrack.py  the sound of an mp4 that is being written
@@ -24,7 +24,7 @@ except ImportError as err:  # a wheel without its system library fails here with
         "reinstall with `pip install --force-reinstall av pillow`, or install the system library it names"
     ) from err
 
-from avatar.media.mixing import check_waveform, mix_speech
+from avatar.media.mixing import check_waveform, mix_speech, read_speech, sound_of_video
 from avatar.media.output import check_output
 from avatar.media.pictures import read_picture, write_picture
 from avatar.media.sound import iter_waveform, read_waveform
@@ -39,8 +39,10 @@ __all__ = [
     "mix_speech",
     "probe_video",
     "read_picture",
+    "read_speech",
     "read_video",
     "read_waveform",
+    "sound_of_video",
     "write_picture",
     "write_video",
 ]

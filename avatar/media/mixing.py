@@ -10,9 +10,29 @@ import soxr
 
 from avatar.errors import MediaError
 from avatar.media.sound import read_waveform
-from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
+from avatar.types import MODEL_SAMPLE_RATE_HZ, Speech, Waveform
 
 MIX_SAMPLE_RATE_HZ = 48_000
+
+
+def read_speech(speech: Speech) -> Waveform:
+    """What the model hears, at 16 kHz.
+
+    Raises:
+        MediaError: see `read_waveform` and `check_waveform`.
+    """
+    return check_waveform(speech) if isinstance(speech, Waveform) else read_waveform(speech)
+
+
+def sound_of_video(sounds: Sequence[Speech]) -> Path | Waveform:
+    """What a video sounds like: one file at its own quality, or everybody mixed.
+
+    Raises:
+        MediaError: one of several cannot be read.
+    """
+    if len(sounds) > 1:
+        return mix_speech(sounds)
+    return sounds[0] if isinstance(sounds[0], Waveform) else Path(sounds[0])
 
 
 def check_waveform(speech: Waveform) -> Waveform:
@@ -38,7 +58,7 @@ def resampled(speech: Waveform, sample_rate_hz: int) -> Waveform:
     return Waveform(soxr.resample(speech.samples, speech.sample_rate_hz, sample_rate_hz), sample_rate_hz)
 
 
-def mix_speech(sounds: Sequence[str | Path | Waveform]) -> Waveform:
+def mix_speech(sounds: Sequence[Speech]) -> Waveform:
     """Several people at once: the sum at 48 kHz, turned down as a whole where it would clip."""
     parts = [
         resampled(sound, MIX_SAMPLE_RATE_HZ)

@@ -125,9 +125,10 @@ class MotionCrops:
         self._recipe = recipe
         self._latent = latent
         self._matrix = latent.rig_matrix(default_rig())
-        some = np.concatenate([item.features for item in self._items[:_SPREAD_ITEMS]]).astype(np.float32)
-        self._spread = torch.from_numpy(some.std(axis=0))
         self._noise = recipe.feature_noise if augment else 0.0
+        if self._noise > 0:
+            some = np.concatenate([item.features for item in self._items[:_SPREAD_ITEMS]]).astype(np.float32)
+            self._spread = torch.from_numpy(some.std(axis=0))
 
     def batch(self, step: int) -> MotionBatch:
         rng = np.random.default_rng((self._recipe.seed, 7, step))

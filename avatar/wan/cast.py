@@ -15,10 +15,8 @@ from avatar.errors import OptionError
 from avatar.identity.choose import check_distinct, load_portrait
 from avatar.identity.mask import drawn_masks, drawn_place
 from avatar.media import read_picture
-from avatar.types import FaceChoice, Portrait
+from avatar.types import FaceChoice, Picture, Portrait
 from avatar.wan.options import Masks
-
-Picture = str | Path | np.ndarray | Portrait
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def cast_speakers(portrait: Picture, choices: Sequence[FaceChoice], masks: Masks
             places = [drawn_place(mask, number, size) for number, mask in enumerate(drawn, start=1)]
             found = [load_portrait(image, place) for place in places]
     else:
-        found = [_portrait(portrait, choice) for choice in choices]
+        found = [load_portrait(portrait, choice) for choice in choices]
         image = found[0].image
     check_distinct([person.face for person in found])
     return Cast(image, len(choices), tuple(found), drawn, strict=masks is not None)
@@ -90,9 +88,3 @@ def _image(portrait: Picture) -> np.ndarray:
     if isinstance(portrait, Portrait):
         return portrait.image
     return portrait if isinstance(portrait, np.ndarray) else read_picture(portrait)
-
-
-def _portrait(portrait: Picture, choice: FaceChoice) -> Portrait:
-    if not isinstance(portrait, Portrait):
-        return load_portrait(portrait, choice)
-    return portrait if choice is None else load_portrait(portrait.image, choice)

@@ -13,7 +13,7 @@ from torch import Tensor
 from avatar.dit.guidance import AdaptiveProjectedGuidance, GuidanceBranch, GuidanceStep, guided_velocity
 from avatar.dit.long_video import blended_velocity, overlapping_windows, shifted_velocity
 from avatar.dit.published.loading import PublishedAdapter
-from avatar.dit.sampler import sample_euler
+from avatar.dit.sampler import sample_euler, with_pinned
 from avatar.errors import OptionError
 from avatar.types import Conditioning
 from avatar.wan.plan import Windows
@@ -109,7 +109,7 @@ def denoise(
     def velocity(latents: Tensor, sigma: float) -> Tensor:
         nonlocal steps
         rule = sampling.step(steps)
-        told, latents, windows = rule.conditioning(conditioning), _with_pinned(latents, pinned), 0
+        told, latents, windows = rule.conditioning(conditioning), with_pinned(latents, pinned), 0
 
         def of_window(part: Tensor, frames: Tensor | None) -> Tensor:
             nonlocal windows
@@ -124,7 +124,7 @@ def denoise(
         return result
 
     follow = sample_euler if sampling.sampler == "euler" else _sample_unipc
-    return _with_pinned(follow(velocity, noise, sampling.sigmas), pinned)
+    return with_pinned(follow(velocity, noise, sampling.sigmas), pinned)
 
 
 def _in_windows(
@@ -175,12 +175,6 @@ def _velocity(
 def _branch_name(full: Conditioning, branch: Conditioning) -> str:
     kept = [name for name in ("text", "audio") if getattr(branch, f"{name}_tokens") is getattr(full, f"{name}_tokens")]
     return "+".join(kept) or "null"
-
-
-def _with_pinned(latents: Tensor, pinned: Tensor | None) -> Tensor:
-    if pinned is None:
-        return latents
-    return torch.cat([pinned.to(latents), latents[:, :, pinned.shape[2] :]], dim=2)
 
 
 def _sample_unipc(velocity: Callable[[Tensor, float], Tensor], noise: Tensor, sigmas: Tensor) -> Tensor:

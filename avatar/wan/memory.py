@@ -22,6 +22,22 @@ MEMORY: dict[str, str] = {
 _STORAGE = torch.float8_e4m3fn
 
 
+def check_memory(memory: str, device: str) -> None:
+    """Refuses a way to keep weights that there is not, or not here.
+
+    Args:
+        memory: one of `MEMORY`.
+        device: the kind of device that computes.
+
+    Raises:
+        OptionError: no such way, or `balanced` without an accelerator.
+    """
+    if memory not in MEMORY:
+        raise OptionError(f"--memory must be {', '.join(MEMORY)}, not {memory!r}")
+    if memory == "balanced" and device == "cpu":
+        raise OptionError("--memory balanced moves parts between the CPU and an accelerator, and there is none here")
+
+
 def use_memory(pipeline: WanAvatarPipeline, memory: Memory, device: str | torch.device) -> WanAvatarPipeline:
     """Places a pipeline's parts; once for a pipeline.
 
@@ -34,18 +50,13 @@ def use_memory(pipeline: WanAvatarPipeline, memory: Memory, device: str | torch.
         The pipeline.
 
     Raises:
-        OptionError: no such way, or `balanced` without an accelerator.
+        OptionError: see `check_memory`.
     """
-    if memory not in MEMORY:
-        raise OptionError(f"memory must be {', '.join(MEMORY)}, not {memory!r}")
     device = torch.device(device)
+    check_memory(memory, device.type)
     if memory == "fast":
         return pipeline.to(device)
     if memory == "balanced":
-        if device.type == "cpu":
-            raise OptionError(
-                "memory 'balanced' moves parts between the CPU and an accelerator, and there is none here"
-            )
         pipeline.enable_model_cpu_offload(device=device)
         return pipeline
     pipeline.vae.enable_tiling()
@@ -69,9 +80,3 @@ def use_memory(pipeline: WanAvatarPipeline, memory: Memory, device: str | torch.
                 encoder, onload_device=device, offload_device=torch.device("cpu"), offload_type="leaf_level"
             )
     return pipeline
-
-
-def weight_bytes(pipeline: WanAvatarPipeline) -> dict[str, int]:
-    """How much each part's weights take as they are stored now."""
-    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-    return {name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in parts.items()}

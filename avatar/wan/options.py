@@ -8,11 +8,12 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
-from avatar.dit.published.preset import GuidanceKind
+from avatar.dit.published.preset import GuidanceKind, Handover
+from avatar.dit.sampler import check_seed
 from avatar.errors import OptionError
-from avatar.types import FaceChoice, Waveform
+from avatar.types import FaceChoice, Speech
 from avatar.wan.denoise import Progress, Sampler
-from avatar.wan.plan import Handover, LongVideo
+from avatar.wan.plan import LongVideo
 
 DEFAULT_PROMPT = "A person is talking to the camera."
 NEGATIVE_PROMPT = (
@@ -21,10 +22,8 @@ NEGATIVE_PROMPT = (
     "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, many "
     "people in the background, walking backwards"
 )  # Wan's own, in English, as MultiTalk and InfiniteTalk use it
-MAX_SEED = 2**32 - 1
 MAX_GUIDANCE = 20
 
-Speech = str | Path | Waveform
 Masks = Literal["faces"] | Sequence[str | Path | np.ndarray]
 
 
@@ -84,8 +83,7 @@ def check_ranges(seed: int, text_guidance_scale: float | None, audio_guidance_sc
     Raises:
         OptionError: a seed or a scale is out of range.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise OptionError(f"seed must lie between 0 and {MAX_SEED}, not {seed}")
+    check_seed(seed)
     for name, scale in (("text", text_guidance_scale), ("audio", audio_guidance_scale)):
         if scale is not None and not 0 <= scale <= MAX_GUIDANCE:
             raise OptionError(f"{name}_guidance_scale must lie between 0 and {MAX_GUIDANCE}, not {scale}; 1 is off")

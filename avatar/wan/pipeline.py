@@ -33,23 +33,22 @@ from avatar.codec.colour import check_strength, match_colours
 from avatar.codec.wan import WanCodec, to_frames, to_pixels
 from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.loading import Projector, PublishedAdapter
-from avatar.dit.published.preset import GuidanceKind, PublishedPreset
+from avatar.dit.published.preset import GuidanceKind, Handover, PublishedPreset
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import InputError, OptionError
-from avatar.media import check_waveform, mix_speech, read_waveform
-from avatar.types import Conditioning, FaceChoice, VideoShape, Waveform
-from avatar.wan.cast import Cast, Picture, cast_speakers
+from avatar.media import read_speech, sound_of_video
+from avatar.types import Conditioning, FaceChoice, Picture, Speech, VideoShape, Waveform
+from avatar.wan.cast import Cast, cast_speakers
 from avatar.wan.condition import channels_of_condition, noise_of, pinned_latents, reference_latents
 from avatar.wan.denoise import Experts, Progress, Sampler, WanSampling, denoise, in_model_dtype
 from avatar.wan.options import (
     DEFAULT_PROMPT,
     NEGATIVE_PROMPT,
     Masks,
-    Speech,
     WanOptions,
     check_ranges,
 )
-from avatar.wan.plan import Chunk, Handover, LongVideo, VideoPlan, plan_video
+from avatar.wan.plan import Chunk, LongVideo, VideoPlan, plan_video
 from avatar.wan.reference import reference_adapters, reference_tokens
 from avatar.wan.reference_file import load_reference
 from avatar.wan.sound import features_of, tokens_of_chunk
@@ -211,10 +210,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         """
         take = self._take(portrait, speech, **options)
         made: list[Tensor] = []
-        speakers = options.get("speakers", ())
-        heard: Path | Waveform = speech if isinstance(speech, Waveform) else Path(speech)
-        if speakers:
-            heard = mix_speech([speech, *(sound for _, sound in speakers)])
+        heard = sound_of_video([speech, *(sound for _, sound in options.get("speakers", ()))])
         return VideoClip(take.shape, lambda: self._frames(take, made), heard)
 
     def stream(self, portrait: Picture, speech: Speech, **options: Unpack[WanOptions]) -> VideoClip:
@@ -249,7 +245,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         preset, scales = self.preset, (text_guidance_scale, audio_guidance_scale)
         check_ranges(seed, *scales)
         chosen = [(face, speech), *speakers]
-        sounds = [check_waveform(s) if isinstance(s, Waveform) else read_waveform(s) for _, s in chosen]
+        sounds = [read_speech(sound) for _, sound in chosen]
         cast = cast_speakers(portrait, [choice for choice, _ in chosen], masks, bool(self._references))
         height, width = self.codec.size_for(cast.image, size_px or preset.max_side_px)
         seconds = max(sound.duration_s for sound in sounds)

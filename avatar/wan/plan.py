@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from avatar.dit.long_video import SHIFT_OFFSET, SHIFT_WINDOW
-from avatar.dit.published.preset import PublishedPreset
+from avatar.dit.published.preset import Handover, PublishedPreset
 from avatar.errors import OptionError
 
-Handover = Literal["pixels", "latents"]
 LongVideo = Literal["chunks", "windows", "shifted"]
-_HANDS_OVER_LATENTS = ("infinitetalk", "infinitetalk-multi")
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def plan_video(
     if handover not in (None, *get_args(Handover)):
         raise OptionError(f"handover must be pixels or latents, not {handover!r}")
     if way == "chunks":
-        handover = handover or ("latents" if preset.name in _HANDS_OVER_LATENTS else "pixels")
+        handover = handover or preset.handover
         if handover == "latents":
             overlap -= (overlap - 1) % stride
         return VideoPlan(plan_chunks(num_frames, size, overlap, stride), handover)

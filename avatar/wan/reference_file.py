@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from avatar.dit.adapters import AdapterConfig, build_adapter
+from avatar.dit.adapters import AdapterConfig
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import InputError, OptionError, WeightsError
 from avatar.media.output import staged
@@ -75,15 +74,14 @@ def load_reference(transformer: AvatarTransformer3DModel, path: str | Path) -> A
     if told is None:
         raise InputError(f"{path} holds no identity or emotion adapters: give a file that save_reference wrote")
     configs = [AdapterConfig.from_dict(values) for values in json.loads(told)]
-    dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    expected = {}
-    for config in configs:
-        with torch.device("meta"):
-            template = build_adapter(dim, transformer.config.num_attention_heads, config).state_dict()
-        for index in range(len(transformer.blocks)):
-            if config.in_block(index):
-                expected.update({f"blocks.{index}.adapters.{config.tokens}.{k}": v.shape for k, v in template.items()})
+    expected = {
+        f"blocks.{index}.adapters.{config.tokens}.{name}": value.shape
+        for config in configs
+        for index, template in transformer.adapter_templates(config).items()
+        for name, value in template.items()
+    }
     if expected != {name: value.shape for name, value in weights.items()}:
+        dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
         raise WeightsError(
             f"{path} belongs to a transformer of another size than this one ({len(transformer.blocks)} blocks of {dim})"
         )

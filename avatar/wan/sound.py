@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import Wav2Vec2Model
 
-from avatar.audio.front_end import FEATURE_RATE_HZ, SpeechFrontEnd, speech_features
+from avatar.audio.encoder import FEATURE_RATE_HZ
+from avatar.audio.front_end import SpeechFrontEnd, speech_features
 from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.published.projectors import AudioTokens, PackProjector, SlotProjector
 from avatar.types import Waveform

@@ -12,7 +12,7 @@ from avatar.debug import load_debug_adapter, write_debug_repository
 from avatar.errors import OptionError
 from avatar.identity.choose import load_portrait
 from avatar.types import Waveform
-from avatar.wan.memory import use_memory, weight_bytes
+from avatar.wan.memory import use_memory
 from avatar.wan.pipeline import WanAvatarPipeline
 
 PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.png"
@@ -22,6 +22,12 @@ PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.
 def pipeline(tmp_path: Path) -> WanAvatarPipeline:
     folder = write_debug_repository(tmp_path / "wan")
     return WanAvatarPipeline.from_folders(folder, lambda model: load_debug_adapter("echomimic-v3", model))
+
+
+def weight_bytes(pipeline: WanAvatarPipeline) -> dict[str, int]:
+    """How much each part's weights take as they are stored now."""
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    return {name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in parts.items()}
 
 
 def _film(pipeline: WanAvatarPipeline) -> np.ndarray:

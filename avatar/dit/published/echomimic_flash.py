@@ -57,11 +57,10 @@ def load(transformer: AvatarTransformer3DModel, source: Source) -> PublishedAdap
     check_base(PRESET, transformer)
     heaps = LAYOUT.sort(source)
     token_dim = size(first_block(heaps, PRESET), "to_k.weight", 1, PRESET)
-    projector = install(
+    return install(
         PRESET,
         transformer,
         heaps,
         AdapterConfig("audio", "shared_query", token_dim=token_dim, masked=True, key_norm=True),
         lambda: slot_projector(heaps, PRESET),
     )
-    return PublishedAdapter(PRESET, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))

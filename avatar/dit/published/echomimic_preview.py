@@ -67,7 +67,7 @@ def load(transformer: AvatarTransformer3DModel, source: Source) -> PublishedAdap
     heaps = LAYOUT.sort(source)
     token_dim = size(first_block(heaps, PRESET), "to_k.weight", 1, PRESET)
     feature_dim = size(heaps.projector, "proj.weight", 1, PRESET)
-    projector = install(
+    return install(
         PRESET,
         transformer,
         heaps,
@@ -76,4 +76,3 @@ def load(transformer: AvatarTransformer3DModel, source: Source) -> PublishedAdap
             feature_dim, token_dim, mask_padding=False, frames_from_features=True, null_features=True
         ),
     )
-    return PublishedAdapter(PRESET, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))

@@ -58,11 +58,10 @@ def load(
     heaps = LAYOUT.sort(source)
     token_dim = size(first_block(heaps, PRESET), "to_k.weight", 1, PRESET)
     feature_dim = size(heaps.projector, "proj.weight", 1, PRESET)
-    projector = install(
+    return install(
         PRESET,
         transformer,
         heaps,
         AdapterConfig("audio", "shared_query", token_dim=token_dim, masked=True, bias=False),
         lambda: WindowProjector(feature_dim, token_dim, mask_padding=audio_padding == "masked"),
     )
-    return PublishedAdapter(PRESET, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))

@@ -12,12 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from avatar.dit.adapters import AdapterConfig, build_adapter
+from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.preset import PublishedPreset
 from avatar.dit.published.projectors import PackProjector, SlotProjector, WindowProjector
 from avatar.dit.published.vocal_projector import VocalProjector
@@ -32,7 +30,6 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.(.*)", re.DOTALL)
 _SHOWN = 12  # groups of names in a message
 Source = str | Path | Mapping[str, Tensor]
 Projector = WindowProjector | SlotProjector | PackProjector | VocalProjector
-P = TypeVar("P", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -172,10 +169,10 @@ def install(
     transformer: AvatarTransformer3DModel,
     heaps: Heaps,
     config: AdapterConfig,
-    make_projector: Callable[[], P],
+    make_projector: Callable[[], Projector],
     *,
     resize_patch_embedding: bool = False,
-) -> P:
+) -> PublishedAdapter:
     """Puts a sorted file onto a transformer.
 
     Args:
@@ -187,7 +184,7 @@ def install(
         resize_patch_embedding: whether the file's patch embedding may take another number of channels.
 
     Returns:
-        The projector.
+        The adapter.
 
     Raises:
         WeightsError: keys are missing, surplus or of another shape, with the list.
@@ -196,12 +193,8 @@ def install(
     expected = {f"projector.{name}": value for name, value in projector.state_dict().items()}
     given = {f"projector.{name}": value for name, value in heaps.projector.items()}
     own = {name: value for name, value in transformer.state_dict().items() if ".adapters." not in name}
-    dim, heads = own["patch_embedding.weight"].shape[0], transformer.config.num_attention_heads
-    with torch.device("meta"):
-        template = build_adapter(dim, heads, config).state_dict()
-    for index in range(len(transformer.blocks)):
-        if config.in_block(index):
-            expected.update({f"blocks.{index}.{name}": value for name, value in template.items()})
+    for index, template in transformer.adapter_templates(config).items():
+        expected.update({f"blocks.{index}.{name}": value for name, value in template.items()})
     for index, weights in heaps.adapter.items():
         given.update({f"blocks.{index}.{name}": value for name, value in weights.items()})
     for name, value in heaps.base.items():  # a file may replace any weight of the base, but bring none of its own
@@ -221,9 +214,8 @@ def install(
         "%s: %d blocks with adapters (%.3g M parameters), %d weights of the base replaced by the file's, %d names ignored",
         preset.title, len(heaps.adapter), parameters / 1e6, len(heaps.base), len(heaps.ignored),
     )  # fmt: skip
-    return nn.Module.to(
-        projector.eval(), transformer.device, transformer.dtype
-    )  # diffusers' own `to` warns for nothing
+    nn.Module.to(projector.eval(), transformer.device, transformer.dtype)  # diffusers' own `to` warns for nothing
+    return PublishedAdapter(preset, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))
 
 
 def refuse_differences(

@@ -48,6 +48,7 @@ INFINITETALK = replace(
     source="MeiGen-AI/InfiniteTalk@0107cd9",
     adapter=Download("MeiGen-AI/InfiniteTalk", ("single/infinitetalk.safetensors",), "Apache-2.0"),
     overlap_frames=9,
+    handover="latents",
     colour_match=1.0,
 )
 INFINITETALK_MULTI = replace(
@@ -86,14 +87,13 @@ def load(
     check_base(preset, transformer)
     heaps = LAYOUT.sort(source)
     token_dim = size(first_block(heaps, preset), "to_kv.weight", 1, preset)
-    projector = install(
+    return install(
         preset,
         transformer,
         heaps,
         AdapterConfig("audio", "residual", token_dim=token_dim, speaker_positions=True),
         lambda: slot_projector(heaps, preset),
     )
-    return PublishedAdapter(preset, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))
 
 
 def slot_projector(heaps: Heaps, preset: PublishedPreset) -> SlotProjector:

@@ -85,7 +85,7 @@ def load(
     inputs = size(heaps.projector, "proj.weight", 1, preset)
     _check_lora(transformer, lora)
     stop = len(transformer.blocks) // 2 + 1
-    projector = install(
+    adapter = install(
         preset,
         transformer,
         heaps,
@@ -94,7 +94,7 @@ def load(
         resize_patch_embedding=True,
     )
     merge_lora(transformer, lora, alpha=alpha)
-    return PublishedAdapter(preset, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))
+    return adapter
 
 
 def _alpha(source: Source) -> float:

@@ -27,6 +27,8 @@ _NEEDS_ORDER: dict[str, GuidanceOrder] = {
 }
 _JOINT_SHARE = 5  # HunyuanVideo-Avatar guides text and sound together in 10 of its 50 steps
 
+Handover = Literal["pixels", "latents"]
+
 
 @dataclass(frozen=True)
 class Download:
@@ -161,6 +163,7 @@ class PublishedPreset:
         max_speakers: voices its own mechanism tells apart; more are bound by face masks.
         face_mask: whether the sound of one speaker, too, acts on the face alone; that of several always does.
         colour_match: how far its driver brings the colours of decoded chunks to the picture's, 0 to 1.
+        handover: what a chunk takes from the one before: its last frames, or their latents, which never pass through the codec.
         long_video: `"single"` piece, `"chunks"` after one another, or `"windows"` blended in every step.
     """
 
@@ -179,6 +182,7 @@ class PublishedPreset:
     max_speakers: int = 1
     face_mask: bool = False
     colour_match: float = 0.0
+    handover: Handover = "pixels"
     long_video: Literal["single", "chunks", "windows"] = "single"
 
 

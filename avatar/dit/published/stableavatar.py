@@ -55,11 +55,10 @@ def load(transformer: AvatarTransformer3DModel, source: Source) -> PublishedAdap
     token_dim = size(first_block(heaps, PRESET), "to_k.weight", 1, PRESET)
     feature_dim = size(heaps.projector, "proj_model.proj.weight", 1, PRESET)
     ffn_dim = size(heaps.projector, "blocks.0.ffn.0.weight", 0, PRESET)
-    projector = install(
+    return install(
         PRESET,
         transformer,
         heaps,
         AdapterConfig("audio", "shared_query", token_dim=token_dim, masked=True),
         lambda: VocalProjector(feature_dim, token_dim, ffn_dim, num_blocks(heaps.projector)),
     )
-    return PublishedAdapter(PRESET, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))
