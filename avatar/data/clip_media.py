@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from avatar.errors import MediaError
-from avatar.media import read_video, read_waveform
+from avatar.media import probe_video, read_video, read_waveform
+from avatar.media.video import read_video_frames
 from avatar.types import DEFAULT_FPS, MODEL_SAMPLE_RATE_HZ, Waveform
 
 DEFAULT_SIDE_PX = 640
@@ -53,7 +54,6 @@ class ClipMedia:
         self.root = Path(root)
         self.num_decodes = 0
         self._frames: dict[int, np.ndarray] = {}
-        self._scale = 1.0
         self._waveform: Waveform | None = None
         self._has_read_sound = False
         self._tracks: list[FaceTrack] | None = None
@@ -89,16 +89,24 @@ class ClipMedia:
         return self._frames[max_side_px]
 
     def full_frames(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """Some frames at the source's size, (H, W, 3) uint8 RGB, by index into `frames()`, in the order asked for."""
-        wanted = set(indices)
-        held = {i: f for i, f in enumerate(self._window(None)) if i in wanted}
-        return [held[index] for index in indices]
+        """Some frames at the source's size, (H, W, 3) uint8 RGB, by index into `frames()`, in the order asked for.
+
+        Raises:
+            MediaError: the file is damaged, or ends before one of them.
+        """
+        if max(self._source_size()) <= DEFAULT_SIDE_PX:
+            return [self.frames()[index] for index in indices]
+        first = round(self.row["start_s"] * self.fps)
+        held = read_video_frames(self.path, {first + index for index in indices}, self.fps)
+        try:
+            return [self._cropped(held[first + index]) for index in indices]
+        except KeyError as err:
+            raise MediaError(f"{self.path} ends before frame {err}; it has changed since it was probed") from err
 
     @property
     def scale(self) -> float:
-        """A pixel of `frames()` is a source pixel (of `full_frames`, hence of the crop) times this, for the default size."""
-        self.frames()
-        return self._scale
+        """A pixel of `frames()` is a source pixel (of `full_frames`, hence of the crop) times this, at the default size."""
+        return min(1.0, DEFAULT_SIDE_PX / max(self._source_size()))
 
     def waveform(self) -> Waveform | None:
         """The window's sound, 16 kHz mono, exactly as long as the window; None where the source has no sound.
@@ -131,41 +139,42 @@ class ClipMedia:
 
     def _decoded(self, max_side_px: int) -> np.ndarray:
         self.num_decodes += 1
-        kept, source_side = [], 0
-        for frame in self._window(max_side_px):
-            source_side = max(frame.shape[:2])
-            kept.append(_fitted(frame, max_side_px))
+        start_s, end_s = self.row["start_s"], self.row["end_s"]
+        is_cropped = self.row.get("crop_left_px") is not None
+        frames = read_video(
+            self.path, self.fps, start_s=start_s, end_s=end_s, max_side_px=None if is_cropped else max_side_px
+        )
+        kept = [_fitted(self._cropped(frame), max_side_px) for frame in frames]
         if not kept:
-            raise MediaError(f"{self.path} has no picture between {self.row['start_s']} and {self.row['end_s']} s")
-        if max_side_px == DEFAULT_SIDE_PX:
-            self._scale = max(kept[0].shape[:2]) / source_side
+            raise MediaError(f"{self.path} has no picture between {start_s} and {end_s} s; has it changed?")
         return np.stack(kept)
 
-    def _window(self, max_side_px: int | None) -> list[np.ndarray]:
-        first = round(self.row["start_s"] * self.fps)
-        frames = []
-        for index, frame in enumerate(read_video(self.path, self.fps)):
-            if index >= first + self.num_frames:
-                break
-            if index >= first:
-                frames.append(self._cropped(frame))
-        return frames
+    def _source_size(self) -> tuple[int, int]:
+        """(width, height) of `full_frames`."""
+        if self.row.get("crop_left_px") is not None:
+            left, top, right, bottom = (self.row[f"crop_{side}_px"] for side in ("left", "top", "right", "bottom"))
+            return right - left, bottom - top
+        if not self.row.get("width_px"):
+            info = probe_video(self.path)
+            self.row["width_px"], self.row["height_px"] = info.width, info.height
+        return self.row["width_px"], self.row["height_px"]
 
     def _cropped(self, frame: np.ndarray) -> np.ndarray:
-        left = self.row.get("crop_left_px")
-        if left is None:
+        if self.row.get("crop_left_px") is None:
             return frame
-        top, right, bottom = (self.row[f"crop_{side}_px"] for side in ("top", "right", "bottom"))
-        return np.ascontiguousarray(frame[max(top, 0) : bottom, max(left, 0) : right])
+        left, top, right, bottom = (self.row[f"crop_{side}_px"] for side in ("left", "top", "right", "bottom"))
+        return np.ascontiguousarray(frame[top:bottom, left:right])
 
     def _read_sound(self) -> Waveform | None:
-        if self.row.get("n_channels") == 0:
+        num_channels = self.row.get("n_channels")
+        if num_channels is None:
+            num_channels = int(probe_video(self.path).has_audio)
+        if not num_channels:
             return None
-        whole = read_waveform(self.path).samples
-        first = round(self.row["start_s"] * MODEL_SAMPLE_RATE_HZ)
-        wanted = round((self.row["end_s"] - self.row["start_s"]) * MODEL_SAMPLE_RATE_HZ)
-        samples = whole[first : first + wanted]
-        return Waveform(np.pad(samples, (0, wanted - len(samples))))
+        start_s, end_s = self.row["start_s"], self.row["end_s"]
+        samples = read_waveform(self.path, start_s=start_s, end_s=end_s).samples
+        wanted = round((end_s - start_s) * MODEL_SAMPLE_RATE_HZ)
+        return Waveform(np.pad(samples, (0, max(0, wanted - len(samples))))[:wanted])
 
 
 def read_tracks(path: Path) -> list[FaceTrack]:

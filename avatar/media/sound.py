@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
 _FULL_SCALE_LIMIT = 8.0  # float files may overshoot 1.0 a little; beyond +18 dB their scale is another one
 _MAX_LACK_S = 0.01
+_RUN_UP_S = 0.5  # decoders and the resampler have settled by then
 _MAX_TAIL_SAMPLES = 4096  # what a codec may add behind the end that an mp4 declares: two frames of AAC at most
 
 
@@ -43,7 +45,9 @@ class SoundInfo:
     start_s: float
 
 
-def read_waveform(path: str | Path, sample_rate_hz: int = MODEL_SAMPLE_RATE_HZ) -> Waveform:
+def read_waveform(
+    path: str | Path, sample_rate_hz: int = MODEL_SAMPLE_RATE_HZ, *, start_s: float = 0.0, end_s: float | None = None
+) -> Waveform:
     """The sound of a file, all channels mixed to one.
 
     Decoding is streamed, so the memory needed is that of the result. The sound of a video starts with its first
@@ -52,20 +56,29 @@ def read_waveform(path: str | Path, sample_rate_hz: int = MODEL_SAMPLE_RATE_HZ) 
     Args:
         path: wav, mp3, m4a, flac, ogg, opus, or a video with sound; any rate, number of channels and bit depth.
         sample_rate_hz: rate of the result.
+        start_s, end_s: a window, rounded to samples; only that part is decoded where the file can be sought in. None: to
+            the end. Where the sound ends earlier the result is shorter, or empty.
 
     Returns:
         (S,) float32 in [-1, 1].
 
     Raises:
         MediaError: the file is missing, not sound, empty, damaged, truncated, or holds NaN or infinite samples.
-        OptionError: the rate is not positive.
+        OptionError: the rate is not positive, or the window is empty.
     """
     if sample_rate_hz <= 0:
         raise OptionError(f"sample_rate_hz must be positive, not {sample_rate_hz}")
+    if start_s < 0 or (end_s is not None and end_s <= start_s):
+        raise OptionError(f"the window from {start_s} to {end_s} s is empty; it is start_s < end_s, from 0 on")
+    before_s = max(0.0, start_s - _RUN_UP_S)
+    skipped = round((start_s - before_s) * sample_rate_hz)
+    wanted = None if end_s is None else skipped + round((end_s - start_s) * sample_rate_hz)
     grown = bytearray()  # grows in place, unlike a list of blocks that is joined in a second copy
-    for block in decode_sound(path, sample_rate_hz, "mono"):
+    for block in decode_sound(path, sample_rate_hz, "mono", before_s):
         grown += np.clip(block[0], -1.0, 1.0).tobytes()
-    return Waveform(np.frombuffer(grown, np.float32), sample_rate_hz)
+        if wanted is not None and len(grown) >= 4 * wanted:
+            break
+    return Waveform(np.frombuffer(grown, np.float32)[skipped:wanted], sample_rate_hz)
 
 
 def iter_waveform(
@@ -111,7 +124,7 @@ def probe_sound(path: str | Path) -> SoundInfo:
         )
 
 
-def decode_sound(path: str | Path, sample_rate_hz: int, layout: str) -> Iterator[np.ndarray]:
+def decode_sound(path: str | Path, sample_rate_hz: int, layout: str, start_s: float = 0.0) -> Iterator[np.ndarray]:
     """Decodes a file piece by piece.
 
     Args:
@@ -119,6 +132,7 @@ def decode_sound(path: str | Path, sample_rate_hz: int, layout: str) -> Iterator
         sample_rate_hz: rate of the result.
         layout: FFmpeg's name of a channel layout: "mono", "stereo", "5.1". Mixing down follows ITU-R BS.775 with
             weights that sum to one, so nothing clips.
+        start_s: where to begin, after the first picture of a video or the first sample.
 
     Yields:
         (C, S) float32 pieces of any length; not clipped.
@@ -131,24 +145,28 @@ def decode_sound(path: str | Path, sample_rate_hz: int, layout: str) -> Iterator
     with open_container(path, "sound") as container:
         stream = sound_stream(container, path)
         target = f"{sample_rate_hz}:ochl={layout}:osf=fltp:rematrix_maxval=1.0"
-        for block in _resampled(container, stream, path, target):
-            _check_samples(block, path, num_samples / sample_rate_hz)
+        for block in _resampled(container, stream, path, target, start_s):
+            _check_samples(block, path, start_s + num_samples / sample_rate_hz)
             num_samples += block.shape[1]
             yield block
-    if not num_samples:
+    if not num_samples and not start_s:
         raise MediaError(f"{path} holds no sound: 0 samples; give a recording of at least one sample")
 
 
-def _resampled(container: InputContainer, stream: AudioStream, path: Path, target: str) -> Iterator[np.ndarray]:
+def _resampled(
+    container: InputContainer, stream: AudioStream, path: Path, target: str, start_s: float
+) -> Iterator[np.ndarray]:
     """Every frame through FFmpeg's resampler, in one filter graph for each form that the stream takes on."""
     pictures = picture_stream(container)
     # async=1 aligns the start and fills gaps by the clock, without stretching; a plain sound file needs neither.
-    clocked = ":async=1:first_pts=0" if pictures is not None else ""
-    zero_s = float(start_time(pictures)) if pictures is not None else 0.0
+    clocked = ":async=1:first_pts=0" if pictures is not None or start_s else ""
+    zero_s = start_s + float(start_time(pictures if pictures is not None else stream))
+    if start_s > _RUN_UP_S:
+        _seek(container, stream, zero_s - _RUN_UP_S)
     graph: Graph | None = None
     form = None
     num_in = num_out = 0
-    for frame in itertools.chain(_within_length(container, stream, path), [None]):
+    for frame in itertools.chain(_within_length(container, stream, path, not start_s), [None]):
         new_form = frame and (frame.format.name, frame.layout.name, frame.sample_rate)
         blocks: Iterator[np.ndarray] = iter(())
         if new_form != form and graph is not None:
@@ -172,7 +190,14 @@ def _resampled(container: InputContainer, stream: AudioStream, path: Path, targe
         yield np.zeros((1, 1), np.float32)
 
 
-def _within_length(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame]:
+def _seek(container: InputContainer, stream: AudioStream, at_s: float) -> None:
+    """Goes to `at_s` on the container's clock, or a little before; stays at the start where that cannot be done."""
+    if stream.time_base:
+        with suppress(av.FFmpegError):
+            container.seek(int(at_s / stream.time_base), stream=stream)
+
+
+def _within_length(container: InputContainer, stream: AudioStream, path: Path, is_whole: bool) -> Iterator[AudioFrame]:
     """The frames, held against the length that MP4 and FLAC declare.
 
     FFmpeg leaves the padding behind an MP4's end, and drops FLAC frames with a wrong checksum without a word.
@@ -189,7 +214,7 @@ def _within_length(container: InputContainer, stream: AudioStream, path: Path) -
                 frame = _first_samples(frame, frame.samples - surplus)
         num_samples += frame.samples
         yield frame
-    if container.format.name == "flac" and stream.duration and stream.time_base:
+    if is_whole and container.format.name == "flac" and stream.duration and stream.time_base:
         read_s, declared_s = num_samples / stream.codec_context.sample_rate, float(stream.duration * stream.time_base)
         if read_s < declared_s - _MAX_LACK_S:
             raise MediaError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import sys
+from collections.abc import Container, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +24,7 @@ from avatar.types import DEFAULT_FPS
 
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 _TIE_S = 1e-6  # halfway between two frames the earlier one is shown, however the floats round
+_WORTH_SEEKING_S = 1.0
 _HD_HEIGHT_PX = 720  # untagged video of this height or more is BT.709 by convention, smaller is BT.601
 
 
@@ -68,52 +72,106 @@ def probe_video(path: str | Path) -> VideoInfo:
         return VideoInfo(width, height, fps, duration_s, num_frames, has_audio=bool(container.streams.audio))
 
 
-def read_video(path: str | Path, fps: float = DEFAULT_FPS) -> Iterator[np.ndarray]:
+def read_video(
+    path: str | Path,
+    fps: float = DEFAULT_FPS,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    max_side_px: int | None = None,
+) -> Iterator[np.ndarray]:
     """The frames of a video, resampled by their timestamps to a constant rate.
 
     Output frame k is the stored frame nearest to k / fps seconds after the first one. Rotation metadata is applied,
     non-square pixels are made square, and the colours follow the file's own tags. The sound that `read_waveform` gives
-    for the same file starts with the first frame.
+    for the same file and window starts with the first frame.
 
     Args:
         path: mp4, mov, mkv, webm, mpg or avi.
         fps: frames per second of the result.
+        start_s, end_s: a window, rounded to frames of the result; None: to the end. What lies before it is not decoded,
+            but for the group of pictures in which it starts, where the file can be sought in.
+        max_side_px: scales frames whose longer side is more than this down to it; None leaves them.
 
     Returns:
-        An iterator of (H, W, 3) uint8 RGB frames, decoded as they are asked for.
+        An iterator of (H, W, 3) uint8 RGB frames, decoded as they are asked for; none where the window lies behind the end.
 
     Raises:
         MediaError: at once where the file cannot be read or has no moving picture; from the iterator where it is
             damaged.
-        OptionError: fps is not positive.
+        OptionError: fps is not positive, or the window is empty.
     """
     if not fps > 0:
         raise OptionError(f"fps must be positive, not {fps}")
+    first, last = round(start_s * fps), sys.maxsize if end_s is None else round(end_s * fps)
+    if first < 0 or last <= first:
+        raise OptionError(f"the window from {start_s} to {end_s} s holds no frame; it is start_s < end_s, from 0 on")
     path = Path(path)
     with open_container(path, "video") as container:
         _moving_picture(container, path)
-    return _read_frames(path, fps)
+    return (frame for _, frame in _read_frames(path, fps, range(first, last), max_side_px))
 
 
-def _read_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
-    with open_container(path, "video") as container:
-        stream = _moving_picture(container, path)
+def read_video_frames(path: str | Path, indices: Iterable[int], fps: float = DEFAULT_FPS) -> dict[int, np.ndarray]:
+    """Some frames of `read_video(path, fps)` by their index, (H, W, 3) uint8 RGB; those behind the end are left out.
+
+    Raises:
+        MediaError: the file cannot be read, or is damaged up to the last of them.
+    """
+    wanted = frozenset(indices)
+    if not wanted:
+        return {}
+    return dict(_read_frames(Path(path), fps, range(min(wanted), max(wanted) + 1), wanted=wanted))
+
+
+def _read_frames(
+    path: Path, fps: float, indices: range, max_side_px: int | None = None, wanted: Container[int] | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, frame) for the indices, or for those of them that are wanted."""
+    with ExitStack() as stack:
+        stream, frames, zero_s = _frames_from(stack, path, (indices.start - 1) / fps)
         reformatter = VideoReformatter()
         converted: tuple[VideoFrame, np.ndarray] | None = None
-        for frame in _at_constant_rate(_timed(container, stream, path), fps):
+        for index, frame in _at_constant_rate(_timed(frames, stream, zero_s), fps, indices):
+            if wanted is not None and index not in wanted:
+                continue
             if converted is None or converted[0] is not frame:
-                converted = frame, _to_rgb(frame, stream, reformatter, path)
-            yield converted[1]
-        if converted is None:
+                converted = frame, _to_rgb(frame, stream, reformatter, path, max_side_px)
+            yield index, converted[1]
+        if converted is None and not indices.start:
             raise MediaError(f"{path} holds no frame; give a video with at least one")
 
 
-def _timed(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[tuple[float, float, VideoFrame]]:
+def _frames_from(
+    stack: ExitStack, path: Path, start_s: float
+) -> tuple[VideoStream, Iterator[VideoFrame], float | None]:
+    """The stream, its frames from `start_s` or earlier, and the first frame's time where the file was sought in."""
+    container = stack.enter_context(open_container(path, "video"))
+    stream = _moving_picture(container, path)
+    if start_s < _WORTH_SEEKING_S:
+        return stream, decode(container, stream, path), None
+    first = next(decode(container, stream, path), None)
+    if first is not None and first.time is not None and stream.time_base:
+        try:
+            container.seek(int((start_s + first.time) / stream.time_base), stream=stream)
+            frames = decode(container, stream, path)
+            found = next(frames, None)
+        except (av.FFmpegError, MediaError):
+            found = None
+        if found is not None and found.time is not None and found.time - first.time <= start_s:
+            return stream, itertools.chain([found], frames), first.time
+    container = stack.enter_context(open_container(path, "video"))  # it cannot be sought in: from the start
+    stream = _moving_picture(container, path)
+    return stream, decode(container, stream, path), None
+
+
+def _timed(
+    frames: Iterator[VideoFrame], stream: VideoStream, zero_s: float | None
+) -> Iterator[tuple[float, float, VideoFrame]]:
     """(start, end, frame), seconds from the first frame, rising; a frame without a time follows its predecessor."""
     period_s = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
-    zero_s: float | None = None
     start_s, end_s = -1.0, 0.0
-    for frame in decode(container, stream, path):
+    for frame in frames:
         if zero_s is None:
             zero_s = frame.time or 0.0
         at_s = frame.time - zero_s if frame.time is not None else end_s
@@ -124,19 +182,23 @@ def _timed(container: InputContainer, stream: VideoStream, path: Path) -> Iterat
         yield start_s, end_s, frame
 
 
-def _at_constant_rate(timed: Iterator[tuple[float, float, VideoFrame]], fps: float) -> Iterator[VideoFrame]:
-    """For each k the frame whose start is nearest to k / fps, until the last frame's end, rounded."""
-    index = 0
+def _at_constant_rate(
+    timed: Iterator[tuple[float, float, VideoFrame]], fps: float, indices: range
+) -> Iterator[tuple[int, VideoFrame]]:
+    """For each index k the frame whose start is nearest to k / fps, until the last frame's end, rounded."""
+    index = indices.start
     held, end_s = None, 0.0
     for start_s, next_end_s, frame in timed:
         if held is not None:
             held_start_s, held_frame = held
             while index / fps - held_start_s <= start_s - index / fps + _TIE_S:  # not nearer to the new frame
-                yield held_frame
+                if index >= indices.stop:
+                    return
+                yield index, held_frame
                 index += 1
         held, end_s = (start_s, frame), next_end_s
-    while held is not None and index < max(1, round(end_s * fps)):
-        yield held[1]
+    while held is not None and index < min(indices.stop, max(1, round(end_s * fps))):
+        yield index, held[1]
         index += 1
 
 
@@ -157,11 +219,16 @@ def _shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     return (max(1, round(frame.width * aspect)) if aspect else frame.width), frame.height
 
 
-def _to_rgb(frame: VideoFrame, stream: VideoStream, reformatter: VideoReformatter, path: Path) -> np.ndarray:
+def _to_rgb(
+    frame: VideoFrame, stream: VideoStream, reformatter: VideoReformatter, path: Path, max_side_px: int | None
+) -> np.ndarray:
     width, height = _shown_size(frame, stream)
     colorspace = None
     if frame.colorspace == _UNSPECIFIED_COLORSPACE:
         colorspace = Colorspace.ITU709 if min(width, height) >= _HD_HEIGHT_PX else Colorspace.ITU601
+    if max_side_px is not None and max(width, height) > max_side_px:
+        factor = max_side_px / max(width, height)
+        width, height = max(1, round(width * factor)), max(1, round(height * factor))
     try:
         shown = reformatter.reformat(
             frame, width, height, "rgb24", src_colorspace=colorspace, interpolation=EXACT_COLOURS

@@ -1,0 +1,171 @@
+"""One worker process that can be killed: a row that hangs or crashes the decoder costs that row and nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from avatar.data.engines.work import Piece, RowWork
+from avatar.errors import AvatarError, OutputError
+
+_START_TIMEOUT_S = 600.0  # models may be large and the machine busy
+_GOODBYE_S = 5.0
+_ONE_THREAD = {
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+} | {"OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "2"}
+_starting = threading.Lock()  # the environment is the whole process's
+
+
+class Stopped(Exception):
+    """Ends the driver's thread of a worker that was stopped; never seen outside the engines."""
+
+
+class WorkerProcess:
+    """Runs the rows of one stage in a process of its own, started when the first row comes."""
+
+    def __init__(self, work: RowWork, timeout_s: float) -> None:
+        self._work, self._timeout_s = work, timeout_s
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._is_stopped = False
+
+    def run(self, row: Mapping[str, Any]) -> list[Piece]:
+        """The pieces of one row; where the process hung or died, a last piece that says so.
+
+        Raises:
+            AvatarError: the stage cannot be set up.
+            Stopped: another thread called `stop`.
+        """
+        if self._is_stopped:
+            raise Stopped
+        if self._process is None:
+            self._start()
+        assert self._pipe is not None
+        pieces: list[Piece] = []
+        at = next(iter(self._work.outputs))  # what is being worked on
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            self._pipe.send(dict(row))
+            while self._pipe.poll(max(0.0, deadline - time.monotonic())):
+                message = self._pipe.recv()
+                if message is None:
+                    return pieces
+                if isinstance(message, str):
+                    at = message
+                else:
+                    pieces.append(message)
+            words = f"took more than {self._timeout_s:g} s and was stopped"
+        except (EOFError, OSError):
+            words = self._cause_of_death()
+        if self._is_stopped:
+            raise Stopped
+        self.kill()
+        return [*pieces, Piece(at, {}, words)]
+
+    def kill(self) -> None:
+        """Ends the process at once; the next row starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def stop(self) -> None:
+        """Ends the process from another thread; whoever waits for it in `run` gets Stopped."""
+        self._is_stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Lets the process end by itself."""
+        if self._process is not None and self._pipe is not None:
+            with suppress(OSError):
+                self._pipe.send(None)
+            self._process.join(_GOODBYE_S)
+        self.kill()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._work), daemon=True, name="avatar-curate")
+        with _starting, _environment(_ONE_THREAD):
+            self._process.start()
+        theirs.close()
+        try:
+            answer = self._pipe.recv() if self._pipe.poll(_START_TIMEOUT_S) else "did not answer"
+        except (EOFError, OSError):
+            answer = self._cause_of_death()
+        if answer is None:
+            return
+        self.kill()
+        if isinstance(answer, AvatarError):
+            raise answer
+        raise OutputError(
+            f"a worker process could not start: {answer}; in a script, call curate() under `if __name__ == '__main__':`"
+        )
+
+    def _cause_of_death(self) -> str:
+        assert self._process is not None
+        self._process.join(_GOODBYE_S)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"the worker process ended (exit code {code})"
+        return f"the worker process was ended by {signal.Signals(-code).name}; a decoder crashed, or memory ran out"
+
+
+def _serve(pipe: Connection, work: RowWork) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    _use_one_thread()
+    try:
+        work.setup()
+    except AvatarError as err:
+        pipe.send(err)
+        return
+    pipe.send(None)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver is gone: so is the reason to go on
+        while (row := pipe.recv()) is not None:
+            for piece in timed(work.run(row)):
+                pipe.send(piece)
+            pipe.send(None)
+
+
+def timed(pieces: Iterator[str | Piece]) -> Iterator[str | Piece]:
+    """Notes the processor time that each piece took."""
+    before = time.process_time()
+    for piece in pieces:
+        if isinstance(piece, Piece):
+            now = time.process_time()
+            piece, before = replace(piece, cpu_s=now - before), now
+        yield piece
+
+
+def _use_one_thread() -> None:
+    """As many workers as processors: threads inside of them would only fight."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
