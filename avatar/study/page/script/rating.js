@@ -25,7 +25,7 @@ function ratingForm(trial, scores, changed, next) {
   form.lock = (locked) => {
     form.locked = locked;
     form.toggleAttribute("data-locked", locked);
-    scales.forEach((field) => (field.disabled = locked));
+    scales.forEach((field) => field.lock(locked));
     refresh();
   };
   /** Answers the scale with the focus, else the first unanswered one, and goes on to the next. */
@@ -78,6 +78,7 @@ function scaleField(scale, trial, scores, chosen) {
   const field = h("fieldset", { class: `scale${portrait ? " with-portrait" : ""}`, "data-scale": scale, tabindex: "-1" },
     h("legend", {}, h("span", { class: "name", text: `scale_${scale}` }), " ", h("span", { class: "ask", text: `ask_${scale}` })),
     portrait, h("div", { class: "marks" }, marks));
+  field.lock = (locked) => inputs.forEach((input) => (input.disabled = locked)); // not the fieldset: the portrait stays open
   field.choose = (score) => {
     inputs[score - 1].checked = true;
     take(score);
