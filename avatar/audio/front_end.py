@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,41 +18,13 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Model
 
 from avatar.audio.encoder import receptive_field
+from avatar.audio.front_end_settings import SpeechFrontEnd
 from avatar.audio.loudness import with_loudness
 from avatar.errors import OptionError
 from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
 _STEM_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 _KNOWN_ENCODERS = ("facebook/wav2vec2-base-960h", "TencentGameMate/chinese-wav2vec2-base")
-
-
-@dataclass(frozen=True)
-class SpeechFrontEnd:
-    """How sound becomes features.
-
-    Attributes:
-        encoder: repository of the wav2vec2 model.
-        layers: `"last"` for the last hidden state (L, D), `"stack"` for the output of every layer (L, 12, D), `"all"` for the
-            last hidden state and then, from the embedding on, every hidden state, side by side (L, 14 D).
-        at_video_rate: whether the output of the convolutions is interpolated to the video's rate *before* the transformer
-            layers; else features come at 50 Hz.
-        fps: video frames per second.
-        loudness_lufs: loudness the sound is brought to first; None for as it is.
-        hidden_size, num_layers: of the encoder, at their published values.
-    """
-
-    encoder: str
-    layers: Literal["last", "stack", "all"]
-    at_video_rate: bool
-    fps: float = 25.0
-    loudness_lufs: float | None = None
-    hidden_size: int = 768
-    num_layers: int = 12
-
-    @property
-    def feature_dim(self) -> int:
-        """Size of one feature with all its layers."""
-        return self.hidden_size * {"last": 1, "stack": self.num_layers, "all": self.num_layers + 2}[self.layers]
 
 
 def check_encoder(encoder: Wav2Vec2Model, front_end: SpeechFrontEnd) -> None:

@@ -1,8 +1,9 @@
-"""Videos longer than the model was trained on, denoised whole: in every step the latents are cut into windows.
+"""Videos longer than the model was trained on: chunks one after another, or windows of the whole in every step.
 
 Two ways: windows without overlap whose borders move on with every step, so that no seam stays in one place (timestep-aware
 position shift: Sonic, arXiv 2411.16331, section 3.4; HunyuanVideo-Avatar), and windows that stay and are blended where they
-overlap (EchoMimicV3, StableAvatar). A third way, chunk after chunk, is `avatar.dit.published.infinitetalk`.
+overlap (EchoMimicV3, StableAvatar). A third way is chunk after chunk, each beginning with the end of the one before (MultiTalk,
+arXiv 2505.22647; InfiniteTalk, arXiv 2508.14033); `avatar.wan.pipeline` drives all three.
 """
 
 from __future__ import annotations
@@ -19,7 +20,75 @@ from avatar.errors import OptionError
 
 SHIFT_WINDOW, SHIFT_OFFSET = 33, 10  # HunyuanVideo-Avatar's released code; its report says 5
 _STRIDE = 4  # video frames per latent frame
+_SPARE = 3  # mirrored features beyond the end of the last chunk, so that windows find something there
 Velocity = Callable[[Tensor, Tensor], Tensor]  # latents of a window, and which latent frames they are, to velocity
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Video frames made at a time.
+
+    Attributes:
+        start: the first one's place in the video.
+        num_frames: how many, 1 + 4 k.
+        known: how many at its beginning are there already; of the first chunk the portrait itself.
+    """
+
+    start: int
+    num_frames: int
+    known: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.num_frames
+
+    @property
+    def fresh(self) -> int:
+        """Its first frame that was not there before; of the first chunk all are kept."""
+        return self.known if self.start else 0
+
+
+def plan_chunks(
+    num_frames: int, chunk_frames: int, overlap_frames: int, stride: int = _STRIDE, whole: bool = False
+) -> list[Chunk]:
+    """Chunks that cover a video; what is made beyond its end is cut.
+
+    Args:
+        num_frames: of the video.
+        chunk_frames: of a chunk, 1 + stride k.
+        overlap_frames: frames a chunk begins with that the one before has made, 1 or more.
+        stride: video frames per latent frame.
+        whole: whether the last chunk is as long as the others, as InfiniteTalk makes it; else only as long as it must be.
+
+    Raises:
+        OptionError: a chunk that the codec does not take, or that is no longer than the overlap.
+    """
+    if num_frames < 1 or (chunk_frames - 1) % stride or not 1 <= overlap_frames < chunk_frames:
+        raise OptionError(
+            f"a chunk has 1 + {stride} k frames, more than it shares with the one before, which is 1 or more; "
+            f"not {chunk_frames} and {overlap_frames} (of {num_frames} frames)"
+        )
+    chunks, start, known = [], 0, 1
+    while True:
+        needed = 1 + stride * math.ceil((num_frames - start - 1) / stride)
+        chunks.append(Chunk(start, chunk_frames if whole else min(chunk_frames, needed), known))
+        if chunks[-1].stop >= num_frames:
+            return chunks
+        start, known = chunks[-1].stop - overlap_frames, overlap_frames
+
+
+def mirrored_places(num_features: int, stop: int) -> Tensor:
+    """Which feature of a sound is heard at each place of a video that goes on after it: its last ones backwards, (N,).
+
+    Args:
+        num_features: of the sound, one per video frame.
+        stop: where the last chunk ends.
+
+    Source: the released driver of InfiniteTalk.
+    """
+    missing = stop - num_features + _SPARE if stop >= num_features else 0
+    places = torch.arange(num_features + missing) % (2 * num_features)  # forwards, backwards, forwards, …
+    return torch.where(places < num_features, places, 2 * num_features - 1 - places)
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class AvatarTransformer3DModel(WanTransformer3DModel):
 
         Raises:
             InputError: there is nothing that can be read.
-            OptionError: it is not a Wan transformer, or one with parts that this class does not have.
+            OptionError, WeightsError: it is not a Wan transformer, or one with parts that this class does not have.
         """
         model = base_from_wan(
             cls, source, subfolder=subfolder, dtype=dtype, num_attention_heads=num_attention_heads, **kwargs

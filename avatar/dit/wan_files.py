@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from avatar.errors import InputError, OptionError
+from avatar.errors import InputError, WeightsError
 
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+_SHOWN = 12  # groups of names in a message
 _WRAPPERS = ("state_dict", "model", "module", "generator", "generator_ema")  # what training programs put around weights
 
 
@@ -101,22 +103,40 @@ def _tensors(loaded: object, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_keys(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
+def check_weights(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], sentence: str) -> None:
     """Checks that weights fit, name by name and shape by shape.
 
+    Args:
+        expected: what is wanted; only shapes are looked at.
+        given: what there is.
+        sentence: what an error begins with: which weights do not fit what.
+
     Raises:
-        OptionError: with the first few names that differ.
+        WeightsError: with what is missing, surplus, or of another shape.
     """
-    missing, surplus = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
-    shapes = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(set(expected) & set(given))
-        if expected[key].shape != given[key].shape
-    ]
+    shapes = [name for name in set(expected) & set(given) if expected[name].shape != given[name].shape]
     problems = [
-        f"{len(names)} {label} ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})"
-        for label, names in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        f"{label}: {_grouped(names)}"
+        for label, names in (
+            ("missing", set(expected) - set(given)),
+            ("surplus", set(given) - set(expected)),
+            ("of another shape", [f"{n} {_shape(given[n])} instead of {_shape(expected[n])}" for n in shapes]),
+        )
         if names
     ]
     if problems:
-        raise OptionError(f"the weights do not fit {what}: {'; '.join(problems)}")
+        raise WeightsError(f"{sentence}; {'; '.join(problems)}")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
+
+
+def _grouped(names: Iterable[str]) -> str:
+    """Names in order, those that differ by the block alone as one, with their number."""
+    groups: dict[str, int] = {}
+    for name in sorted(names):
+        group = re.sub(r"^blocks\.\d+", "blocks.N", name)
+        groups[group] = groups.get(group, 0) + 1
+    shown = [name if count == 1 else f"{name} ({count})" for name, count in groups.items()]
+    return ", ".join(shown[:_SHOWN]) + (f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

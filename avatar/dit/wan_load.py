@@ -11,7 +11,7 @@ from accelerate import init_empty_weights
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
-from avatar.dit.wan_files import check_keys, read_state, settings_beside
+from avatar.dit.wan_files import check_weights, read_state, settings_beside
 from avatar.dit.wan_keys import diffusers_state, settings_of
 from avatar.errors import InputError, OptionError
 
@@ -38,7 +38,7 @@ def base_from_wan(
 
     Raises:
         InputError: there is nothing that can be read.
-        OptionError: it is not a Wan transformer, or one with parts that `model_class` does not have.
+        OptionError, WeightsError: it is not a Wan transformer, or one with parts that `model_class` does not have.
     """
     if isinstance(source, WanTransformer3DModel):
         settings = {name: source.config[name] for name in _SETTINGS}
@@ -85,7 +85,7 @@ def _model(
     with init_empty_weights(include_buffers=False):
         model = model_class(**settings)
     state = {name: value for name, value in state.items() if not any(part in name for part in _NOT_LOADED)}
-    check_keys(model.state_dict(), state, f"a Wan transformer of these settings: {json.dumps(settings)}")
+    check_weights(model.state_dict(), state, f"these weights fit no Wan transformer of {json.dumps(settings)}")
     exact = set(model._keep_in_fp32_modules or ())
     for name, value in state.items():
         if dtype is not None and value.is_floating_point():

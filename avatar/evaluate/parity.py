@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from avatar.dit.adapters import InputAdapter, ResidualAdapter
 from avatar.dit.guidance import GuidanceOrder, guided_velocity, nested_guidance
 from avatar.dit.lrope import query_positions, region_scores, token_masks
-from avatar.dit.published import PublishedAdapter, load_adapter
+from avatar.dit.published import load_adapter
+from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.published.projectors import AudioTokens, SlotProjector, WindowProjector
 from avatar.dit.published.vocal_projector import VocalProjector
 from avatar.dit.published.windows import cut_slots, slot_indices, window_ranges

@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import Wav2Vec2Model
 
 from avatar.audio.front_end import (
-    SpeechFrontEnd,
     conv_features,
     frames_of_chunks,
     frames_to_cover,
@@ -22,6 +21,7 @@ from avatar.audio.front_end import (
     speech_features,
     unit_variance,
 )
+from avatar.audio.front_end_settings import SpeechFrontEnd
 from avatar.audio.loudness import integrated_loudness, with_loudness
 from avatar.dit.guidance import (
     AdaptiveProjectedGuidance,
@@ -32,13 +32,15 @@ from avatar.dit.guidance import (
 )
 from avatar.dit.long_video import (
     blend_weights,
+    mirrored_places,
     overlapping_windows,
+    plan_chunks,
     shift_lengths,
     shifted_audio_frames,
     shifted_windows,
 )
 from avatar.dit.lrope import half_masks, query_positions, region_scores, rotate, voice_positions
-from avatar.dit.published.infinitetalk import extended_audio, plan_talk
+from avatar.dit.published.windows import num_latent_frames
 from avatar.dit.sampler import flow_sigmas, sample_euler
 from avatar.evaluate.parity import Row, TransformerCase, difference
 from avatar.types import Conditioning, Waveform
@@ -206,17 +208,13 @@ def _windows(case: _Case) -> Iterator[Row]:
 def _chunks(case: _Case) -> Iterator[Row]:
     for each in case.facts["infinitetalk"]["cases"]:
         name = f"infinitetalk.{each['audio_frames']}"
-        ours = plan_talk(
-            each["audio_frames"],
-            frame_num=each["frame_num"],
-            motion_frames=each["motion_frames"],
-            max_frames=each["max_frames"],
-        )
+        length = min(each["audio_frames"], each["max_frames"])
+        ours = plan_chunks(length, each["frame_num"], each["motion_frames"], whole=True)
         columns = ("start", "end", "reference_frame", "pinned_latents")
         wanted = [[chunk[column] for column in columns] + chunk["kept_frames"] for chunk in each["chunks"]]
-        have = [[c.start, c.stop, c.reference_frame, c.pinned_latents, *c.kept_frames] for c in ours]
+        have = [[c.start, c.stop, c.start, num_latent_frames(c.known), c.fresh, c.num_frames] for c in ours]
         yield case.fact(f"{name}.chunks", have, wanted)
-        heard = extended_audio(each["audio_frames"], ours[-1].stop)
+        heard = mirrored_places(each["audio_frames"], ours[-1].stop)
         tail = heard[each["audio_frames"] :].tolist()
         yield case.fact(f"{name}.mirrored_tail", tail, each["extended_source_index_tail"])
         centres = [heard[[c.start, c.stop - 1]].tolist() for c in ours]

@@ -18,8 +18,9 @@ from avatar.dit.wan_files import settings_beside
 from avatar.errors import MissingDependencyError
 from avatar.hub.files import Place, place_of
 from avatar.hub.sizes import size_of
-from avatar.wan.memory import MEMORY, check_memory, use_memory
+from avatar.wan.memory import use_memory
 from avatar.wan.pipeline import WanAvatarPipeline
+from avatar.wan.ways import MEMORY, check_memory
 
 Notify = Callable[[str], None]
 DEBUG_MARK = "avatar_debug"  # in the settings of a speech encoder that is as narrow as a test wants it
@@ -39,7 +40,7 @@ def load_published(
 
     Args:
         name: `NAME`, `FOLDER`, `FOLDER:NAME`, or `debug:NAME` for tiny random models.
-        memory: one of `avatar.wan.memory.MEMORY`; None for `balanced` with an accelerator and `fast` without.
+        memory: one of `avatar.wan.ways.MEMORY`; None for `balanced` with an accelerator and `fast` without.
         device: where it computes; None for the accelerator, or the CPU without one.
         dtype: of the networks that are not kept in float32; None for bfloat16, and float32 for tiny random models.
         notify: told in a sentence what it needs, before anything is loaded.

@@ -10,6 +10,7 @@ from avatar.dit.published.preset import Download, PublishedPreset
 from avatar.hub.files import Place, needs, system_named
 from avatar.hub.sizes import SystemSize, size_of
 from avatar.presets import PRESETS, Preset
+from avatar.wan.ways import MEMORY
 
 _NOTE = (
     "Download: the most it can be; `avatar fetch` shows the exact sizes first. Memory: weights on the device with "
@@ -72,8 +73,6 @@ def _own_details(preset: Preset) -> str:
 
 
 def _details(preset: PublishedPreset, folder: Path | None) -> str:
-    from avatar.wan.memory import MEMORY  # the list of all presets does without the pipeline
-
     size, place = size_of(preset), Place(preset, folder)
     schedule, guidance = preset.schedule, preset.guidance
     scales = f"sound {guidance.audio_scale:g}"

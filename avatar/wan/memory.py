@@ -5,37 +5,13 @@ Sources: diffusers' guides to layerwise casting and group offloading.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from diffusers.hooks import apply_group_offloading
 
-from avatar.errors import OptionError
 from avatar.wan.pipeline import WanAvatarPipeline
+from avatar.wan.ways import Memory, check_memory
 
-Memory = Literal["low", "balanced", "fast"]
-MEMORY: dict[str, str] = {
-    "fast": "all weights stay on the device",
-    "balanced": "one part at a time is on the device, the transformer whole while it denoises",
-    "low": "the transformer's weights are stored in 8 bits and brought to the device block by block; the VAE works in tiles",
-}
 _STORAGE = torch.float8_e4m3fn
-
-
-def check_memory(memory: str, device: str) -> None:
-    """Refuses a way to keep weights that there is not, or not here.
-
-    Args:
-        memory: one of `MEMORY`.
-        device: the kind of device that computes.
-
-    Raises:
-        OptionError: no such way, or `balanced` without an accelerator.
-    """
-    if memory not in MEMORY:
-        raise OptionError(f"--memory must be {', '.join(MEMORY)}, not {memory!r}")
-    if memory == "balanced" and device == "cpu":
-        raise OptionError("--memory balanced moves parts between the CPU and an accelerator, and there is none here")
 
 
 def use_memory(pipeline: WanAvatarPipeline, memory: Memory, device: str | torch.device) -> WanAvatarPipeline:
@@ -43,7 +19,7 @@ def use_memory(pipeline: WanAvatarPipeline, memory: Memory, device: str | torch.
 
     Args:
         pipeline: freshly loaded, on the CPU.
-        memory: one of `MEMORY`.
+        memory: one of `avatar.wan.ways.MEMORY`.
         device: where it computes.
 
     Returns:

@@ -32,6 +32,7 @@ from avatar.clip import VideoClip
 from avatar.codec.colour import check_strength, match_colours
 from avatar.codec.wan import WanCodec, to_frames, to_pixels
 from avatar.dit.adapters import AdapterConfig
+from avatar.dit.long_video import Chunk
 from avatar.dit.published.loading import Projector, PublishedAdapter
 from avatar.dit.published.preset import GuidanceKind, Handover, PublishedPreset
 from avatar.dit.transformer import AvatarTransformer3DModel
@@ -48,7 +49,7 @@ from avatar.wan.options import (
     WanOptions,
     check_ranges,
 )
-from avatar.wan.plan import Chunk, LongVideo, VideoPlan, plan_video
+from avatar.wan.plan import LongVideo, VideoPlan, plan_video
 from avatar.wan.reference import reference_adapters, reference_tokens
 from avatar.wan.reference_file import load_reference
 from avatar.wan.sound import features_of, tokens_of_chunk
@@ -260,7 +261,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         stop = plan.chunks[-1].stop
         return _Take(
             cast,
-            [features_of(self.speech_encoder, sound, preset.front_end, stop) for sound in sounds],
+            [features_of(self.speech_encoder, sound, preset.front_end, shape.num_frames, stop) for sound in sounds],
             shape,
             plan,
             WanSampling(sigmas, steps, sampler, projected, plan.windows),
@@ -317,7 +318,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         tail: Tensor | None = None  # the last frames, which the next chunk begins with
         for index, chunk in enumerate(take.plan.chunks):
             latents = self._latents(take, index, made, generator, tail)
-            tail, skipped = None, chunk.known if chunk.start else 0
+            tail, skipped = None, chunk.fresh
             for pixels in self.codec.decode_pixels(latents.split(1, dim=1)):
                 frames = take.finished(pixels)
                 given = to_pixels(frames) if take.colour_match else pixels.cpu()
@@ -329,7 +330,7 @@ class WanAvatarPipeline(DiffusionPipeline):
         """Latent frames one by one, each once."""
         for index, chunk in enumerate(take.plan.chunks):
             latents = self._latents(take, index, made, generator)
-            yield from latents[:, self._known_latents(chunk) if chunk.start else 0 :].split(1, dim=1)
+            yield from latents[:, self._known_latents(chunk) if chunk.fresh else 0 :].split(1, dim=1)
 
     def _known_latents(self, chunk: Chunk) -> int:
         return 1 + (chunk.known - 1) // self.codec.stride.time
@@ -348,10 +349,11 @@ class WanAvatarPipeline(DiffusionPipeline):
         """One chunk that begins with the frames `tail`, or, handed over as latents, with the last ones of `before`."""
         chunk = take.plan.chunks[index]
         picture = self.codec.pixels(take.cast.image, take.size)
-        known = picture if tail is None else tail
-        if take.plan.handover == "latents":
-            latents = self.codec.encode(picture) if before is None else before
-            pinned: Tensor | None = latents[None, :, -self._known_latents(chunk) :]
+        known, pinned = picture if tail is None else tail, None
+        if take.plan.handover == "latents" and before is not None:
+            known, pinned = picture, before[None, :, -self._known_latents(chunk) :]
+        elif self.preset.pinned_motion or take.plan.handover == "latents":
+            known, pinned = picture, self.codec.encode(known)[None]
         else:
             pinned = pinned_latents(self.codec, known, self.condition_channels)
         adapter = self.experts.much_noise

@@ -6,30 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from avatar.dit.long_video import SHIFT_OFFSET, SHIFT_WINDOW
+from avatar.dit.long_video import SHIFT_OFFSET, SHIFT_WINDOW, Chunk, plan_chunks
 from avatar.dit.published.preset import Handover, PublishedPreset
 from avatar.errors import OptionError
 
 LongVideo = Literal["chunks", "windows", "shifted"]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Video frames made at a time.
-
-    Attributes:
-        start: the first one's place in the video.
-        num_frames: how many, 1 + 4 k.
-        known: how many at its beginning are there already; of the first chunk the portrait itself.
-    """
-
-    start: int
-    num_frames: int
-    known: int
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.num_frames
 
 
 @dataclass(frozen=True)
@@ -86,7 +67,7 @@ def plan_video(
         handover = handover or preset.handover
         if handover == "latents":
             overlap -= (overlap - 1) % stride
-        return VideoPlan(plan_chunks(num_frames, size, overlap, stride), handover)
+        return VideoPlan(plan_chunks(num_frames, size, overlap, stride, preset.whole_chunks), handover)
     if handover is not None:
         raise OptionError(f"handover is between chunks, and long_video={way!r} makes the whole video at once")
     plan_chunks(1, size, overlap, stride)  # checks the size
@@ -98,29 +79,3 @@ def plan_video(
         return VideoPlan(whole, "pixels", Windows(of_window, 1 + (overlap - 1) // stride))
     offset = max(1, round(of_window * SHIFT_OFFSET / SHIFT_WINDOW))
     return VideoPlan(whole, "pixels", Windows(of_window, offset=offset))
-
-
-def plan_chunks(num_frames: int, chunk_frames: int, overlap_frames: int, stride: int = 4) -> list[Chunk]:
-    """Chunks that cover a video; the last one is only as long as it must be, its surplus is cut.
-
-    Args:
-        num_frames: of the video.
-        chunk_frames: of a chunk, 1 + stride k.
-        overlap_frames: frames a chunk begins with that the one before has made, 1 or more.
-        stride: video frames per latent frame.
-
-    Raises:
-        OptionError: a chunk that the codec does not take, or that is no longer than the overlap.
-    """
-    if num_frames < 1 or (chunk_frames - 1) % stride or not 1 <= overlap_frames < chunk_frames:
-        raise OptionError(
-            f"a chunk has 1 + {stride} k frames, more than it shares with the one before, which is 1 or more; "
-            f"not {chunk_frames} and {overlap_frames} (of {num_frames} frames)"
-        )
-    chunks, start, known = [], 0, 1
-    while True:
-        needed = 1 + stride * math.ceil((num_frames - start - 1) / stride)
-        chunks.append(Chunk(start, min(chunk_frames, needed), known))
-        if chunks[-1].stop >= num_frames:
-            return chunks
-        start, known = chunks[-1].stop - overlap_frames, overlap_frames

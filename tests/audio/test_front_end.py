@@ -10,12 +10,12 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from avatar.audio.front_end import (
-    SpeechFrontEnd,
     check_encoder,
     frames_of_chunks,
     frames_to_cover,
     speech_features,
 )
+from avatar.audio.front_end_settings import SpeechFrontEnd
 from avatar.audio.loudness import integrated_loudness, with_loudness
 from avatar.errors import OptionError
 from avatar.types import Waveform

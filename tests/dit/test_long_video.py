@@ -7,6 +7,7 @@ import torch
 
 from avatar.dit.long_video import (
     blended_velocity,
+    mirrored_places,
     overlapping_windows,
     shift_lengths,
     shifted_velocity,
@@ -55,6 +56,12 @@ def test_blending_is_gradual_and_starts_with_the_second_step() -> None:
     assert torch.allclose(ramp, torch.tensor([0, 0, 0, 0, 1 / 3, 2 / 3, 1, 1, 1, 1]))
     jump = blended_velocity(velocity, _latents(10), windows, first_step=True)[0, 0, :, 0, 0]
     assert jump.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_the_sound_goes_on_backwards_after_its_end() -> None:
+    assert mirrored_places(5, 7).tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]
+    assert mirrored_places(3, 8).tolist() == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1]
+    assert mirrored_places(10, 7).tolist() == list(range(10))
 
 
 def test_a_window_is_longer_than_its_overlap() -> None:

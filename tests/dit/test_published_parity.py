@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from avatar.dit.adapters import AdapterConfig, ResidualAdapter, SharedQueryAdapter, build_adapter
-from avatar.dit.published import PublishedAdapter
+from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.published.multitalk import LAYOUT
 from avatar.dit.published.projectors import PackProjector
 from avatar.dit.wan_keys import diffusers_state

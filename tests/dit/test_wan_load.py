@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from avatar.debug import write_debug_repository
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.dit.wan_keys import diffusers_key, diffusers_state
-from avatar.errors import InputError, OptionError
+from avatar.errors import InputError, OptionError, WeightsError
 from avatar.types import Conditioning
 
 Original = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
@@ -213,11 +213,11 @@ def test_weights_that_do_not_fit_are_refused_with_what_differs(tmp_path: Path, o
     del state["blocks.1.ffn.2.bias"]
     state["blocks.0.self_attn.q.bias"] = torch.zeros(5)
     save_file(state, tmp_path / "wan.safetensors")
-    with pytest.raises(OptionError) as error:
+    with pytest.raises(WeightsError) as error:
         AvatarTransformer3DModel.from_wan(tmp_path / "wan.safetensors", num_attention_heads=2)
     words = str(error.value)
-    assert "1 missing (blocks.1.ffn.net.2.bias)" in words and "1 surplus (control_adapter.conv.weight)" in words
-    assert "blocks.0.attn1.to_q.bias (5,) instead of (48,)" in words
+    assert "missing: blocks.N.ffn.net.2.bias; surplus: control_adapter.conv.weight" in words
+    assert "of another shape: blocks.N.attn1.to_q.bias 5 instead of 48" in words
 
 
 def test_what_is_no_wan_transformer_is_refused(tmp_path: Path, original_names: Original) -> None:

@@ -22,6 +22,7 @@ from avatar.media import read_picture
 from avatar.types import MODEL_SAMPLE_RATE_HZ, BBox, Face, Portrait, Waveform
 from avatar.wan.denoise import denoise
 from avatar.wan.pipeline import WanAvatarPipeline
+from avatar.wan.sound import tokens_of_chunk
 
 PHOTO = Path(__file__).resolve().parent.parent.parent / "examples" / "astronaut.png"
 SMALL: dict[str, Any] = {"size_px": 32, "num_inference_steps": 2, "chunk_frames": 13}
@@ -147,6 +148,44 @@ def test_latents_are_handed_over_as_they_are_and_decoded_as_one_stream(
     assert len(frames) == 20 and np.array_equal(frames, expected[:20])
 
 
+def test_the_published_handover_encodes_the_last_nine_frames_and_pins_them(
+    make: Make, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """InfiniteTalk as its own driver does it; the condition shows the picture alone."""
+    pipeline = make("infinitetalk")
+    pinned, shown = [], []
+
+    def spy(experts: Any, conditioning: Any, noise: Any, sampling: Any, known: torch.Tensor, *more: Any) -> Any:
+        pinned.append(known)
+        shown.append(conditioning.reference_latents)
+        return denoise(experts, conditioning, noise, sampling, known, *more)
+
+    monkeypatch.setattr("avatar.wan.pipeline.denoise", spy)
+    frames = pipeline(portrait, _sound(0.8), **SMALL, handover="pixels", colour_match=0.0).frames()
+    again = pipeline.codec.encode(frames[4:13])
+    assert [known.shape[2] for known in pinned] == [1, 3, 3]
+    assert (pinned[1][0] - again).abs().max() < 0.1 * again.abs().max()  # frames are rounded to 8 bits
+    assert torch.equal(shown[0], shown[1]) and shown[0][0, 1:4, 1:].sum() == 0
+
+
+def test_what_goes_on_after_the_sound_is_its_end_backwards_or_silence(
+    make: Make, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = {}
+    for system in ("infinitetalk", "multitalk"):
+        monkeypatch.setattr(
+            "avatar.wan.pipeline.tokens_of_chunk",
+            lambda adapter, features, chunk, system=system: (
+                heard.update({system: features[0]}) or tokens_of_chunk(adapter, features, chunk)
+            ),
+        )
+        make(system)(portrait, _sound(0.4), **SMALL).frames()
+    mirrored = heard["infinitetalk"]
+    assert len(mirrored) == 13 + 3 and len(heard["multitalk"]) == 13
+    assert torch.equal(mirrored[10:], mirrored[4:10].flip(0))
+    assert not torch.equal(heard["multitalk"][10:], heard["multitalk"][7:10].flip(0))
+
+
 def test_a_chunk_handed_over_as_pixels_is_decoded_once(
     make: Make, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +260,7 @@ def _two_people() -> tuple[Portrait, Portrait]:
 @pytest.mark.parametrize("system", ["multitalk", "echomimic-v3"])
 def test_two_people_each_have_their_own_sound(make: Make, system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, (left, right) = make(system), _two_people()
-    monkeypatch.setattr("avatar.wan.cast.load_portrait", lambda picture, choice: right)
+    monkeypatch.setattr("avatar.wan.cast.load_portrait", lambda picture, choice: picture if choice is None else right)
     small = {**SMALL, "size_px": 64}
     films = [
         pipeline(left, _sound(0.2, 1), speakers=[((0, 0, 1, 1), _sound(0.2, seed))], **small).frames()  # type: ignore[list-item]

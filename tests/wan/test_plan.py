@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from avatar.dit.long_video import Chunk, plan_chunks
 from avatar.dit.published import PUBLISHED_PRESETS
 from avatar.errors import OptionError
-from avatar.wan.plan import Chunk, Windows, plan_chunks, plan_video
+from avatar.wan.plan import Windows, plan_video
 
 
 @pytest.mark.parametrize("overlap", [1, 5, 8, 25])
@@ -39,6 +40,16 @@ def test_a_video_is_planned_as_its_system_makes_it() -> None:
     whole = plan_video(PUBLISHED_PRESETS["stableavatar"], 200, None, None, None)
     assert [(c.start, c.num_frames) for c in whole.chunks] == [(0, 201)]
     assert whole.windows == Windows(21, overlap=5)
+
+
+@pytest.mark.parametrize("num_frames", [1, 81, 82, 153, 200, 1000])
+def test_kept_frames_follow_one_another(num_frames: int) -> None:
+    """InfiniteTalk's chunks, which are all of one length."""
+    chunks = plan_chunks(num_frames, 81, 9, whole=True)
+    frames = [chunk.start + place for chunk in chunks for place in range(chunk.fresh, chunk.num_frames)]
+    assert frames == list(range(len(frames))) and len(frames) >= num_frames
+    assert {chunk.num_frames for chunk in chunks} == {81}
+    assert plan_video(PUBLISHED_PRESETS["infinitetalk"], num_frames, None, None, None).chunks == chunks
 
 
 def test_windows_can_be_asked_for_and_a_short_video_needs_none() -> None:

@@ -105,7 +105,7 @@ def test_two_people_are_bound_by_positions_unless_masks_are_asked_for(
     """MultiTalk's own way does not keep one's sound strictly off the other."""
     pipeline, photo = make("multitalk"), load_portrait(PHOTO)
     right = Portrait(photo.image, replace_box(photo, BBox(300, 20, 500, 220)))
-    monkeypatch.setattr("avatar.wan.cast.load_portrait", lambda picture, choice: right)
+    monkeypatch.setattr("avatar.wan.cast.load_portrait", lambda picture, choice: picture if choice is None else right)
     seen: dict[str, Any] = {}
     for name, options in {"own": {}, "strict": {"masks": "faces"}}.items():
         handle = pipeline.transformer.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[2]}))

@@ -9,32 +9,16 @@ levels). Every loader is checked against golden values of the published code (`s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avatar.dit.published import echomimic_flash, echomimic_preview, fantasytalking, multitalk, omniavatar, stableavatar
-from avatar.dit.published.loading import PublishedAdapter, Source
-from avatar.dit.published.preset import PublishedPreset
-from avatar.dit.transformer import AvatarTransformer3DModel
+from avatar.dit.published.presets import PUBLISHED_PRESETS
 from avatar.errors import OptionError
 
-_Load = Callable[..., PublishedAdapter]
-_LOADERS: dict[str, tuple[PublishedPreset, _Load]] = {
-    preset.name: (preset, load)
-    for preset, load in (
-        (fantasytalking.PRESET, fantasytalking.load),
-        (echomimic_preview.PRESET, echomimic_preview.load),
-        (echomimic_flash.PRESET, echomimic_flash.load),
-        (multitalk.MULTITALK, multitalk.load),
-        (multitalk.INFINITETALK, partial(multitalk.load, preset=multitalk.INFINITETALK)),
-        (multitalk.INFINITETALK_MULTI, partial(multitalk.load, preset=multitalk.INFINITETALK_MULTI)),
-        (omniavatar.PRESET, omniavatar.load),
-        (omniavatar.PRESET_1_3B, partial(omniavatar.load, preset=omniavatar.PRESET_1_3B)),
-        (stableavatar.PRESET, stableavatar.load),
-    )
-}
-PUBLISHED_PRESETS: dict[str, PublishedPreset] = {name: preset for name, (preset, _) in _LOADERS.items()}
+if TYPE_CHECKING:  # the list of all presets does without torch
+    from avatar.dit.published.loading import PublishedAdapter, Source
+    from avatar.dit.transformer import AvatarTransformer3DModel
+
+__all__ = ["PUBLISHED_PRESETS", "load_adapter"]
 
 
 def load_adapter(name: str, transformer: AvatarTransformer3DModel, source: Source, **options: Any) -> PublishedAdapter:
@@ -50,6 +34,8 @@ def load_adapter(name: str, transformer: AvatarTransformer3DModel, source: Sourc
         OptionError: no such system.
         InputError, WeightsError: the file cannot be read, or file and base do not fit, with the list of what differs.
     """
-    if name not in _LOADERS:
-        raise OptionError(f"no published adapter is called {name!r}; known: {', '.join(_LOADERS)}")
-    return _LOADERS[name][1](transformer, source, **options)
+    if name not in PUBLISHED_PRESETS:
+        raise OptionError(f"no published adapter is called {name!r}; known: {', '.join(PUBLISHED_PRESETS)}")
+    from avatar.dit.published.loaders import LOADERS
+
+    return LOADERS[name](transformer, source, **options)

@@ -6,37 +6,12 @@ Source: code antgroup/echomimic_v3, `src/wan_transformer3d_audio_2512`. The file
 
 from __future__ import annotations
 
-from avatar.audio.front_end import SpeechFrontEnd
 from avatar.dit.adapters import AdapterConfig
-from avatar.dit.published.echomimic_preview import FUN_1_3B
 from avatar.dit.published.loading import Layout, PublishedAdapter, Source, check_base, first_block, install, size
 from avatar.dit.published.multitalk import slot_projector
-from avatar.dit.published.preset import (
-    CHINESE_WAV2VEC2,
-    Download,
-    GuidanceDefaults,
-    PublishedPreset,
-    ScheduleDefaults,
-)
+from avatar.dit.published.presets import ECHOMIMIC_FLASH as PRESET
 from avatar.dit.transformer import AvatarTransformer3DModel
 
-PRESET = PublishedPreset(
-    name="echomimic-v3-flash",
-    title="EchoMimicV3 flash",
-    source="antgroup/echomimic_v3@7e89489",
-    base=FUN_1_3B,
-    adapter=Download(
-        "BadToBest/EchoMimicV3",
-        ("echomimicv3-flash-pro/transformer/diffusion_pytorch_model.safetensors",),
-        "Apache-2.0",
-    ),
-    encoder=CHINESE_WAV2VEC2,
-    front_end=SpeechFrontEnd(CHINESE_WAV2VEC2.repository, "stack", at_video_rate=True, loudness_lufs=-23.0),
-    guidance=GuidanceDefaults("audio_only", text_scale=1.0, audio_scale=3.0),
-    schedule=ScheduleDefaults(num_inference_steps=8, shift=5.0),
-    max_side_px=768,
-    long_video="chunks",
-)
 LAYOUT = Layout(
     modules={"cross_attn.k_audio": "to_k", "cross_attn.v_audio": "to_v", "cross_attn.norm_k_audio": "norm_k"},
     projector="audio_injection.",

@@ -6,47 +6,12 @@ value per token of a frame, the same in all frames; padding is heard.
 
 from __future__ import annotations
 
-from avatar.audio.front_end import SpeechFrontEnd
 from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.loading import Layout, PublishedAdapter, Source, check_base, first_block, install, size
-from avatar.dit.published.preset import (
-    ENGLISH_WAV2VEC2,
-    BaseModel,
-    Download,
-    GuidanceDefaults,
-    PublishedPreset,
-    ScheduleDefaults,
-)
+from avatar.dit.published.presets import ECHOMIMIC_PREVIEW as PRESET
 from avatar.dit.published.projectors import WindowProjector
 from avatar.dit.transformer import AvatarTransformer3DModel
 
-FUN_1_3B = BaseModel(
-    Download(
-        "alibaba-pai/Wan2.1-Fun-V1.1-1.3B-InP", ("config.json", "diffusion_pytorch_model.safetensors"), "Apache-2.0"
-    ),
-    components=Download(
-        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
-        ("tokenizer/**", "text_encoder/**", "image_encoder/**", "vae/**"),
-        "Apache-2.0",
-    ),
-)
-
-PRESET = PublishedPreset(
-    name="echomimic-v3",
-    title="EchoMimicV3 preview",
-    source="antgroup/echomimic_v3@7e89489",
-    base=FUN_1_3B,
-    adapter=Download("BadToBest/EchoMimicV3", ("transformer/diffusion_pytorch_model.safetensors",), "Apache-2.0"),
-    encoder=ENGLISH_WAV2VEC2,
-    front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "last", at_video_rate=False),
-    guidance=GuidanceDefaults("text_then_audio", text_scale=4.0, audio_scale=2.9, kind="boosted"),
-    schedule=ScheduleDefaults(num_inference_steps=25, shift=5.0),
-    chunk_frames=113,
-    overlap_frames=8,
-    max_side_px=768,
-    face_mask=True,
-    long_video="chunks",
-)
 LAYOUT = Layout(
     modules={"cross_attn.k_audio": "to_k", "cross_attn.v_audio": "to_v", "cross_attn.norm_k_audio": "norm_k"},
     projector="audio2token.",

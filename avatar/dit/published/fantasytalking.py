@@ -7,32 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from avatar.audio.front_end import SpeechFrontEnd
 from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.loading import Layout, PublishedAdapter, Source, check_base, first_block, install, size
-from avatar.dit.published.preset import (
-    ENGLISH_WAV2VEC2,
-    BaseModel,
-    Download,
-    GuidanceDefaults,
-    PublishedPreset,
-    ScheduleDefaults,
-)
+from avatar.dit.published.presets import FANTASYTALKING as PRESET
 from avatar.dit.published.projectors import WindowProjector
 from avatar.dit.transformer import AvatarTransformer3DModel
 
-PRESET = PublishedPreset(
-    name="fantasytalking",
-    title="FantasyTalking",
-    source="Fantasy-AMAP/fantasy-talking@8c2d0c9",
-    base=BaseModel(Download("Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", ("**",), "Apache-2.0")),
-    adapter=Download("acvlab/FantasyTalking", ("fantasytalking_model.ckpt",), "Apache-2.0"),
-    encoder=ENGLISH_WAV2VEC2,
-    front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "last", at_video_rate=False, fps=23.0),
-    guidance=GuidanceDefaults("text_then_audio", text_scale=5.0, audio_scale=5.0),
-    schedule=ScheduleDefaults(num_inference_steps=30, shift=5.0),
-    max_side_px=512,
-)
 LAYOUT = Layout(
     modules={"cross_attn.processor.k_proj": "to_k", "cross_attn.processor.v_proj": "to_v"},
     projector="proj_model.",

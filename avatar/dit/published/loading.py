@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,14 +20,13 @@ from avatar.dit.published.preset import PublishedPreset
 from avatar.dit.published.projectors import PackProjector, SlotProjector, WindowProjector
 from avatar.dit.published.vocal_projector import VocalProjector
 from avatar.dit.transformer import AvatarTransformer3DModel
-from avatar.dit.wan_files import read_state
+from avatar.dit.wan_files import check_weights, read_state
 from avatar.dit.wan_keys import diffusers_key, num_blocks, without_prefix
 from avatar.errors import WeightsError
 from avatar.types import Conditioning
 
 _log = logging.getLogger(__name__)
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.*)", re.DOTALL)
-_SHOWN = 12  # groups of names in a message
 Source = str | Path | Mapping[str, Tensor]
 Projector = WindowProjector | SlotProjector | PackProjector | VocalProjector
 
@@ -201,7 +200,9 @@ def install(
         given[name] = value
         if name in own:
             expected[name] = value if name == "patch_embedding.weight" and resize_patch_embedding else own[name]
-    refuse_differences(preset, expected, given, num_blocks(given), len(transformer.blocks))
+    blocks_given, blocks = num_blocks(given), len(transformer.blocks)
+    of_blocks = "" if blocks_given in (0, blocks) else f" of {blocks_given} blocks"
+    check_weights(expected, given, f"this file{of_blocks} does not fit {preset.title} on a base of {blocks} blocks")
 
     transformer.attach_adapters([config.to_dict()])
     for index, weights in heaps.adapter.items():
@@ -216,47 +217,3 @@ def install(
     )  # fmt: skip
     nn.Module.to(projector.eval(), transformer.device, transformer.dtype)  # diffusers' own `to` warns for nothing
     return PublishedAdapter(preset, transformer, projector, tuple(heaps.base), tuple(heaps.ignored))
-
-
-def refuse_differences(
-    preset: PublishedPreset,
-    expected: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
-    blocks_given: int,
-    blocks_expected: int,
-) -> None:
-    """Compares names and shapes.
-
-    Raises:
-        WeightsError: with what is missing, surplus, or of another shape.
-    """
-    shapes = [name for name in set(expected) & set(given) if expected[name].shape != given[name].shape]
-    problems = [
-        f"{label}: {_grouped(names)}"
-        for label, names in (
-            ("missing", set(expected) - set(given)),
-            ("surplus", set(given) - set(expected)),
-            ("of another shape", [f"{n} {_shape(given[n])} instead of {_shape(expected[n])}" for n in shapes]),
-        )
-        if names
-    ]
-    if not problems:
-        return
-    blocks = "" if blocks_given in (0, blocks_expected) else f" of {blocks_given} blocks"
-    raise WeightsError(
-        f"this file{blocks} does not fit {preset.title} on a base of {blocks_expected} blocks; " + "; ".join(problems)
-    )
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))
-
-
-def _grouped(names: Iterable[str]) -> str:
-    """Names in order, those that differ by the block alone as one, with their number."""
-    groups: dict[str, int] = {}
-    for name in sorted(names):
-        group = re.sub(r"^blocks\.\d+", "blocks.N", name)
-        groups[group] = groups.get(group, 0) + 1
-    shown = [name if count == 1 else f"{name} ({count})" for name, count in groups.items()]
-    return ", ".join(shown[:_SHOWN]) + (f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

@@ -1,25 +1,16 @@
 """MultiTalk and InfiniteTalk: residual adapters with label rotary positions for two speakers, on Wan 2.1, 14 B.
 
 Both publish the same transformer; InfiniteTalk's is trained on for long video with another driver
-(`avatar.dit.published.infinitetalk`). Source: Z. Kong et al., arXiv 2505.22647, and S. Yang et al., arXiv 2508.14033; code
+(`avatar.wan.plan`). Source: Z. Kong et al., arXiv 2505.22647, and S. Yang et al., arXiv 2508.14033; code
 MeiGen-AI/MultiTalk and MeiGen-AI/InfiniteTalk.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from avatar.audio.front_end import SpeechFrontEnd
 from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.loading import Heaps, Layout, PublishedAdapter, Source, check_base, first_block, install, size
-from avatar.dit.published.preset import (
-    CHINESE_WAV2VEC2,
-    BaseModel,
-    Download,
-    GuidanceDefaults,
-    PublishedPreset,
-    ScheduleDefaults,
-)
+from avatar.dit.published.preset import PublishedPreset
+from avatar.dit.published.presets import MULTITALK
 from avatar.dit.published.projectors import SlotProjector
 from avatar.dit.published.windows import WINDOW
 from avatar.dit.transformer import AvatarTransformer3DModel
@@ -27,36 +18,6 @@ from avatar.errors import WeightsError
 
 ENCODER_LAYERS = 12  # of wav2vec2-base; tensors hold only layers times width
 
-MULTITALK = PublishedPreset(
-    name="multitalk",
-    title="MultiTalk",
-    source="MeiGen-AI/MultiTalk@c1ad840",
-    base=BaseModel(Download("Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", ("**",), "Apache-2.0")),
-    adapter=Download("MeiGen-AI/MeiGen-MultiTalk", ("multitalk.safetensors",), "Apache-2.0"),
-    encoder=CHINESE_WAV2VEC2,
-    front_end=SpeechFrontEnd(CHINESE_WAV2VEC2.repository, "stack", at_video_rate=True, loudness_lufs=-23.0),
-    guidance=GuidanceDefaults("audio_then_text", text_scale=5.0, audio_scale=4.0),
-    schedule=ScheduleDefaults(num_inference_steps=40, shift=7.0, spacing="to_one"),
-    overlap_frames=25,
-    max_speakers=2,
-    long_video="chunks",
-)
-INFINITETALK = replace(
-    MULTITALK,
-    name="infinitetalk",
-    title="InfiniteTalk",
-    source="MeiGen-AI/InfiniteTalk@0107cd9",
-    adapter=Download("MeiGen-AI/InfiniteTalk", ("single/infinitetalk.safetensors",), "Apache-2.0"),
-    overlap_frames=9,
-    handover="latents",
-    colour_match=1.0,
-)
-INFINITETALK_MULTI = replace(
-    INFINITETALK,
-    name="infinitetalk-multi",
-    title="InfiniteTalk for two speakers",
-    adapter=Download("MeiGen-AI/InfiniteTalk", ("multi/infinitetalk.safetensors",), "Apache-2.0"),
-)
 LAYOUT = Layout(
     modules={
         "norm_x": "norm",

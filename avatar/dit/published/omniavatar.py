@@ -7,22 +7,14 @@ a projection of the sound. The LoRA is merged into the weights.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from avatar.audio.front_end import SpeechFrontEnd
 from avatar.dit.adapters import AdapterConfig
 from avatar.dit.published.loading import Heaps, Layout, PublishedAdapter, Source, check_base, install, size
-from avatar.dit.published.preset import (
-    ENGLISH_WAV2VEC2,
-    BaseModel,
-    Download,
-    GuidanceDefaults,
-    PublishedPreset,
-    ScheduleDefaults,
-)
+from avatar.dit.published.preset import PublishedPreset
+from avatar.dit.published.presets import OMNIAVATAR
 from avatar.dit.published.projectors import PackProjector
 from avatar.dit.published.windows import STRIDE
 from avatar.dit.transformer import AvatarTransformer3DModel
@@ -33,28 +25,6 @@ from avatar.errors import WeightsError
 FIRST_BLOCK = 2  # the first that gets a projection of the sound
 _CONDITION = "audio_cond_projs."
 
-PRESET = PublishedPreset(
-    name="omniavatar-14b",
-    title="OmniAvatar",
-    source="Omni-Avatar/OmniAvatar@1536bf3",
-    base=BaseModel(
-        Download("Wan-AI/Wan2.1-T2V-14B-Diffusers", ("**",), "Apache-2.0"), image_to_video=False, in_channels=16
-    ),
-    adapter=Download("OmniAvatar/OmniAvatar-14B", ("pytorch_model.pt", "config.json"), "not stated"),
-    encoder=ENGLISH_WAV2VEC2,
-    front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "all", at_video_rate=True),
-    guidance=GuidanceDefaults("text_then_audio", text_scale=4.5, audio_scale=4.5),
-    schedule=ScheduleDefaults(num_inference_steps=50, shift=5.0),
-    overlap_frames=13,
-    long_video="chunks",
-)
-PRESET_1_3B = replace(
-    PRESET,
-    name="omniavatar-1.3b",
-    title="OmniAvatar 1.3 B",
-    base=replace(PRESET.base, download=Download("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", ("**",), "Apache-2.0")),
-    adapter=Download("OmniAvatar/OmniAvatar-1.3B", ("pytorch_model.pt", "config.json"), "not stated"),
-)
 LAYOUT = Layout(modules={}, projector="audio_proj.")
 
 
@@ -63,7 +33,7 @@ def load(
     source: Source,
     *,
     lora_alpha: float | None = None,
-    preset: PublishedPreset = PRESET,
+    preset: PublishedPreset = OMNIAVATAR,
 ) -> PublishedAdapter:
     """Puts the adapter onto a base.
 
@@ -103,7 +73,7 @@ def _alpha(source: Source) -> float:
         if name in settings:
             return float(settings[name])
     raise WeightsError(
-        f"{PRESET.title}'s LoRA is worth nothing without its alpha, which stands in the config.json beside the file; "
+        f"{OMNIAVATAR.title}'s LoRA is worth nothing without its alpha, which stands in the config.json beside the file; "
         "put it there or give lora_alpha"
     )
 
@@ -118,7 +88,7 @@ def _sort_conditions(heaps: Heaps) -> None:
 def _check_lora(transformer: AvatarTransformer3DModel, lora: dict[str, Tensor]) -> None:
     """Every layer must have both matrices, and they must fit, so that a wrong file is refused before anything is merged."""
     if not lora:
-        raise WeightsError(f"this is no adapter file of {PRESET.title}: there is no LoRA in it")
+        raise WeightsError(f"this is no adapter file of {OMNIAVATAR.title}: there is no LoRA in it")
     layers = [f"attn{attention}.to_{name}" for attention in (1, 2) for name in ("q", "k", "v", "out.0")]
     layers += ["ffn.net.0.proj", "ffn.net.2"]
     names = [f"blocks.{index}.{layer}" for index in range(len(transformer.blocks)) for layer in layers]

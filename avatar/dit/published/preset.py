@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from torch import Tensor
-
-from avatar.audio.front_end import SpeechFrontEnd
-from avatar.dit.guidance import (
-    GuidanceBranch,
-    GuidanceOrder,
-    GuidanceStep,
-    echomimic_steps,
-    hunyuan_avatar_steps,
-    nested_guidance,
-)
-from avatar.dit.sampler import Spacing, flow_sigmas
+from avatar.audio.front_end_settings import SpeechFrontEnd
 from avatar.errors import OptionError
+
+if TYPE_CHECKING:  # the list of all presets does without torch
+    from torch import Tensor
+
+    from avatar.dit.guidance import GuidanceBranch, GuidanceOrder, GuidanceStep
+    from avatar.dit.sampler import Spacing
 
 GuidanceKind = Literal["plain", "boosted", "falling", "stepwise", "projected"]
 _NEEDS_ORDER: dict[str, GuidanceOrder] = {
@@ -79,6 +74,8 @@ class GuidanceDefaults:
 
     def rule(self, text_scale: float | None = None, audio_scale: float | None = None) -> tuple[GuidanceBranch, ...]:
         """Branches for `guided_velocity`; None for the published scale."""
+        from avatar.dit.guidance import nested_guidance
+
         return nested_guidance(self.order, *self.scales(text_scale, audio_scale))
 
     def steps(
@@ -100,6 +97,8 @@ class GuidanceDefaults:
         Raises:
             OptionError: a kind that is not known, or that does not go with this system's branches.
         """
+        from avatar.dit.guidance import GuidanceStep, echomimic_steps, hunyuan_avatar_steps
+
         kind = kind or self.kind
         if kind not in get_args(GuidanceKind):
             raise OptionError(f"guidance must be {', '.join(get_args(GuidanceKind))}, not {kind!r}")
@@ -136,6 +135,8 @@ class ScheduleDefaults:
 
     def sigmas(self, num_inference_steps: int | None = None, shift: float | None = None) -> Tensor:
         """Noise levels for `sample_euler`; None for the published value."""
+        from avatar.dit.sampler import flow_sigmas
+
         return flow_sigmas(
             self.num_inference_steps if num_inference_steps is None else num_inference_steps,
             self.shift if shift is None else shift,
@@ -159,11 +160,14 @@ class PublishedPreset:
         schedule: noise levels.
         chunk_frames: video frames made at a time.
         overlap_frames: video frames a chunk shares with the one before; 0 for a system that makes one piece.
+        whole_chunks: whether the last chunk, too, is as long as the others; else it is only as long as it must be.
         max_side_px: longer side of the pictures it was made for.
         max_speakers: voices its own mechanism tells apart; more are bound by face masks.
         face_mask: whether the sound of one speaker, too, acts on the face alone; that of several always does.
         colour_match: how far its driver brings the colours of decoded chunks to the picture's, 0 to 1.
         handover: what a chunk takes from the one before: its last frames, or their latents, which never pass through the codec.
+        pinned_motion: whether what it takes is put back before every step, while the condition shows the picture alone; else
+            the condition shows it.
         long_video: `"single"` piece, `"chunks"` after one another, or `"windows"` blended in every step.
     """
 
@@ -178,13 +182,11 @@ class PublishedPreset:
     schedule: ScheduleDefaults
     chunk_frames: int = 81
     overlap_frames: int = 0
+    whole_chunks: bool = False
     max_side_px: int = 832
     max_speakers: int = 1
     face_mask: bool = False
     colour_match: float = 0.0
     handover: Handover = "pixels"
+    pinned_motion: bool = False
     long_video: Literal["single", "chunks", "windows"] = "single"
-
-
-ENGLISH_WAV2VEC2 = Download("facebook/wav2vec2-base-960h", ("config.json", "model.safetensors"), "Apache-2.0")
-CHINESE_WAV2VEC2 = Download("TencentGameMate/chinese-wav2vec2-base", ("config.json", "pytorch_model.bin"), "MIT")

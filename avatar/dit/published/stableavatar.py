@@ -6,34 +6,13 @@ lengths it is given.
 
 from __future__ import annotations
 
-from avatar.audio.front_end import SpeechFrontEnd
 from avatar.dit.adapters import AdapterConfig
-from avatar.dit.published.echomimic_preview import FUN_1_3B
 from avatar.dit.published.loading import Layout, PublishedAdapter, Source, check_base, first_block, install, size
-from avatar.dit.published.preset import (
-    ENGLISH_WAV2VEC2,
-    Download,
-    GuidanceDefaults,
-    PublishedPreset,
-    ScheduleDefaults,
-)
+from avatar.dit.published.presets import STABLEAVATAR as PRESET
 from avatar.dit.published.vocal_projector import VocalProjector
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.dit.wan_keys import num_blocks
 
-PRESET = PublishedPreset(
-    name="stableavatar",
-    title="StableAvatar",
-    source="Francis-Rings/StableAvatar@46c0492",
-    base=FUN_1_3B,
-    adapter=Download("FrancisRing/StableAvatar", ("StableAvatar-1.3B/transformer3d-square.pt",), "not stated"),
-    encoder=ENGLISH_WAV2VEC2,
-    front_end=SpeechFrontEnd(ENGLISH_WAV2VEC2.repository, "last", at_video_rate=False),
-    guidance=GuidanceDefaults("audio_then_text", text_scale=3.0, audio_scale=5.0),
-    schedule=ScheduleDefaults(num_inference_steps=50, shift=5.0),
-    overlap_frames=17,
-    long_video="windows",
-)
 LAYOUT = Layout(
     modules={"cross_attn.k_vocal": "to_k", "cross_attn.v_vocal": "to_v"},
     projector="vocal_projector.",
