@@ -6,7 +6,6 @@ than are wanted, nothing is tracked. About 0.02 s of processor time for a second
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from avatar.types import Face, Portrait
 
 FACE_BACKEND = "mediapipe-0.10.21"
 _LOST_FRAMES = 3  # a face goes on over so many frames in which the mesh lost it (a blurred turn)
+_COLLAPSED = 0.6  # of the detector's box: in profile the mesh can shrink onto an eye and stay sure of itself
 _FAILED_SEEDS = 4  # new starts of one track that found no face
 _IDENTITY_SAMPLES = 6
 _IDENTITY_MAX_YAW_DEG = 30.0
@@ -92,14 +92,15 @@ def track_appearance(faces: MediaPipeFaces, frames: np.ndarray, seen: Appearance
         The frames that show it, and its landmarks in px of these frames.
     """
     known: dict[int, np.ndarray] = {}
-    _extend(faces, frames, seen.seed_frame, seen.face.landmarks, known)
+    least_px = _COLLAPSED * seen.sides_px(len(frames))
+    _extend(faces, frames, (seen.seed_frame, seen.face.landmarks), known, least_px)
     failures = 0
     for sighting in seen.sightings:
         if sighting.frame in known or failures == _FAILED_SEEDS:
             continue
         candidate = faces.inspect(frames[sighting.frame], sighting.detection)
         if is_plausible(candidate.evidence):
-            _extend(faces, frames, sighting.frame, candidate.face.landmarks, known)
+            _extend(faces, frames, (sighting.frame, candidate.face.landmarks), known, least_px)
         else:
             failures += 1
     order = sorted(known)
@@ -107,30 +108,32 @@ def track_appearance(faces: MediaPipeFaces, frames: np.ndarray, seen: Appearance
 
 
 def _extend(
-    faces: MediaPipeFaces, frames: np.ndarray, start: int, seed: np.ndarray, known: dict[int, np.ndarray]
-) -> None:
-    """Adds the frames after and before `start` until the face is lost or the frames are known."""
-    refined = faces.follow(frames[start], seed)
-    known[start] = seed if refined is None else refined
-    for way in (range(start + 1, len(frames)), range(start - 1, -1, -1)):
-        _run(faces, frames, way, known[start], known)
-
-
-def _run(
     faces: MediaPipeFaces,
     frames: np.ndarray,
-    way: Iterable[int],
-    last: np.ndarray,
+    seed: tuple[int, np.ndarray],
     known: dict[int, np.ndarray],
+    least_px: np.ndarray,
 ) -> None:
-    lost = 0
-    for i in way:
-        if i in known or lost > _LOST_FRAMES:
-            return
-        points = faces.follow(frames[i], last)
-        lost = lost + 1 if points is None else 0
-        if points is not None:
-            known[i] = last = points
+    """Adds the frames after and before a seed (frame, landmarks) until the face is lost or the frames are known."""
+    start, landmarks = seed
+    refined = faces.follow(frames[start], landmarks)
+    known[start] = landmarks if refined is None else refined
+    for way in (range(start + 1, len(frames)), range(start - 1, -1, -1)):
+        lost, last = 0, known[start]
+        for i in way:
+            if i in known or lost > _LOST_FRAMES:
+                break
+            points = faces.follow(frames[i], last)
+            if points is None or _side_px(points) < least_px[i]:
+                lost += 1
+            else:
+                lost = 0
+                known[i] = last = points
+
+
+def _side_px(landmarks: np.ndarray) -> float:
+    """The longer side of a face's box."""
+    return float((landmarks[:, :2].max(axis=0) - landmarks[:, :2].min(axis=0)).max())
 
 
 def identity_likeness(frames: np.ndarray, track: FaceTrack) -> float | None:

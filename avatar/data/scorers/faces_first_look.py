@@ -51,6 +51,13 @@ class Appearance:
         """First and last frame in which it was seen."""
         return self.sightings[0].frame, self.sightings[-1].frame
 
+    def sides_px(self, num_frames: int) -> np.ndarray:
+        """The longer side of the detector's box in every frame, (T,), between the looks by interpolation."""
+        boxes = [one.detection.box for one in self.sightings]
+        return np.interp(
+            np.arange(num_frames), [one.frame for one in self.sightings], [max(b.width, b.height) for b in boxes]
+        )
+
     @property
     def weight(self) -> float:
         """Looks times the face's side in px: the main face has most."""

@@ -103,7 +103,8 @@ def motion_print(frames: np.ndarray) -> np.ndarray:
     small = np.stack([cv2.resize(_grey(f), (_MOTION_SIDE, _MOTION_SIDE), interpolation=cv2.INTER_AREA) for f in frames])
     change = np.abs(np.diff(small.astype(np.float32), axis=0))
     rows = change.reshape(len(change), MOTION_ROWS, -1).mean(axis=2)
-    kernel = np.array([1, 2, 3, 2, 1], np.float32) / 9  # repeated frames of a 24 fps source fall on other places in a copy
+    # smoothed, since the frames that a 24 fps source repeats fall on other places in a copy
+    kernel = np.array([1, 2, 3, 2, 1], np.float32) / 9
     padded = np.pad(rows, ((2, 2), (0, 0)), "edge")
     smooth = np.stack([np.convolve(row, kernel, "valid") for row in padded.T], axis=1)[::2]
     return np.clip(np.round(np.log2(smooth + _MOTION_FLOOR) / _MOTION_STEP), -127, 127).astype(np.int8)
