@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from avatar import __version__
 from avatar.errors import AvatarError, MissingDependencyError, OutputError
+from avatar.train.command import add_train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_animate(commands)
     _add_presets(commands)
     _add_fetch(commands)
+    add_train(commands, _help_formatter)
     return parser
 
 

@@ -28,6 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hub": FOUNDATION | STAGES | {"debug", "presets", "wan"},
     "choices": {"errors", "hub", "presets"},
     "pipeline": FOUNDATION | STAGES | {"clip", "hub", "parts", "presets", "runtime", "wan"},
+    # training begins with a pipeline, and what it writes is one
+    "train": FOUNDATION | STAGES | {"hub", "pipeline", "presets", "wan"},
     "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"choices", "hub", "presets", "runtime", "pipeline"},
     "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
 }

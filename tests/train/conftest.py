@@ -33,3 +33,37 @@ def speech_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             texts=np.array(["x"] * 3),
         )
     return folder
+
+
+FRAMES = 60
+
+
+@pytest.fixture(scope="session")
+def clip_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared mesh clips of eight people: made-up motion, and noise for sound."""
+    from avatar.codec.mesh.motion import MeshMotion
+    from avatar.codec.mesh.rig import default_rig
+    from avatar.data.clip_dataset import ClipStore
+    from avatar.data.clip_sources import SourceClip
+    from avatar.data.synthetic.faces import random_face
+    from avatar.identity.features import geometry_features, with_unknown_appearance
+    from avatar.pipeline import debug_pipeline
+    from avatar.train.config import DataOptions
+    from avatar.train.prepare_mesh import MeshPreparer
+    from avatar.types import Waveform
+
+    preparer, rig = MeshPreparer(debug_pipeline().speech_encoder, DataOptions()), default_rig()
+    store = ClipStore(tmp_path_factory.mktemp("prepared"), preparer.settings())
+    for k in range(8):
+        rng = np.random.default_rng(k)
+        weights = rig.weights(FRAMES, jaw_open=0.3 + 0.3 * np.sin(np.arange(FRAMES) / 3 + k))
+        still = np.zeros((FRAMES, 3), np.float32)
+        motion = MeshMotion(rig.displacement(weights), still, still, still[:, :2])
+        emotion = "sad" if k % 4 == 0 else "happy"
+        clip = SourceClip(
+            f"clip{k}", Path("made-up.mp4"), person=f"p{k}", labels={"emotion": emotion, "ethnicity": "ab"[k % 2]}
+        )
+        speech = Waveform((rng.standard_normal(FRAMES * 640) * 0.1).astype(np.float32))
+        identity = with_unknown_appearance(geometry_features(random_face(rng)[0]))
+        store.add(preparer.entry(clip, FRAMES), preparer.tensors(motion, speech, identity, clip.clip_id))
+    return store.folder

@@ -1,0 +1,135 @@
+"""A config to a run: the model to begin with, its prepared clips, and the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from avatar.data.clip_dataset import ClipStore, split_entries
+from avatar.errors import InputError, OptionError
+from avatar.media.files import check_file
+from avatar.pipeline import AvatarPipeline
+from avatar.train.config import TrainConfig
+from avatar.train.loop import Reports, Trainer, make_accelerator
+from avatar.train.mesh_task import MeshTask, fresh_networks
+from avatar.train.prepare import Preparer, prepare_clips
+from avatar.train.prepare_mesh import MeshPreparer
+
+Progress = Callable[[int, int], None]
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    reports: Reports | None = None,
+    preparing: Progress | None = None,
+    accelerator: Accelerator | None = None,
+) -> Path:
+    """Prepares what is not prepared, and trains.
+
+    Args:
+        config: of the run.
+        resume: go on with the run that is there.
+        reports: who is told while it trains.
+        preparing: told how many clips are prepared, and of how many.
+        accelerator: None makes one as the config says.
+
+    Returns:
+        The folder of the trained model, for `AvatarPipeline.from_pretrained`.
+
+    Raises:
+        InputError: clips or weights that cannot be used.
+        OptionError: a config that does not fit itself, the clips, or the run that is there.
+    """
+    check_config(config)
+    accelerator = accelerator or make_accelerator(config)
+    torch.manual_seed(config.loop.seed)  # fresh weights, the same on every process
+    pipeline = starting_pipeline(config)
+    with accelerator.main_process_first():
+        prepare(config, preparing if accelerator.is_main_process else None)
+    task, held_out = make_tasks(config, pipeline)
+    trainer = Trainer(task, held_out, config, reports, accelerator)
+    accelerator.init_trackers(config.log.project, {k: str(v) for k, v in config.flat().items()})
+    try:
+        return trainer.run(resume=resume)
+    finally:
+        accelerator.end_training()
+
+
+def prepare(config: TrainConfig, progress: Progress | None = None) -> tuple[ClipStore, ClipStore | None]:
+    """Prepares the clips of a run; what is done already is not done again.
+
+    Returns:
+        The clips of `data.sources` and those of `data.held_out`, None where that names no folder.
+    """
+    folder = cache_folder(config)
+
+    def maker() -> Preparer:
+        return MeshPreparer(_speech_pipeline(config).speech_encoder, config.data)
+
+    store = prepare_clips(config.data.sources, folder / "clips", maker, progress)
+    if not config.data.held_out:
+        return store, None
+    return store, prepare_clips(config.data.held_out, folder / "held_out", maker, progress)
+
+
+def make_tasks(config: TrainConfig, pipeline: AvatarPipeline) -> tuple[MeshTask, MeshTask | None]:
+    """The training clips and those of validation, with the same networks."""
+    store = ClipStore(cache_folder(config) / "clips")
+    training, held_out = list(range(len(store))), []
+    other = store
+    if config.data.held_out:
+        other = ClipStore(cache_folder(config) / "held_out")
+        held_out = list(range(len(other)))
+    else:
+        training, held_out = split_entries(store.entries, config.data.held_out_share, config.loop.seed)
+    task = MeshTask(pipeline, store, training, config)
+    if not held_out:
+        return task, None
+    return task, MeshTask(pipeline, other, held_out, config, task.networks)
+
+
+def starting_pipeline(config: TrainConfig) -> AvatarPipeline:
+    """The pipeline whose networks are trained."""
+    if config.model.kind == "wan":
+        raise OptionError('model.kind = "wan" is not trained by this version yet; accepted: "mesh"')
+    if config.model.init != "scratch":
+        return _loaded(config.model.init)
+    speech = _speech_pipeline(config)
+    networks = fresh_networks(config, speech.speech_encoder.config.hidden_size)
+    return AvatarPipeline(codec=speech.codec, speech_encoder=speech.speech_encoder, **networks)  # type: ignore[arg-type]
+
+
+def cache_folder(config: TrainConfig) -> Path:
+    """Where prepared clips are kept."""
+    cache = Path(config.data.cache)
+    return cache if cache.is_absolute() else Path(config.out) / cache
+
+
+def check_config(config: TrainConfig) -> None:
+    """Checks what does not show before hours have gone by.
+
+    Raises:
+        InputError, OptionError: as the words say.
+    """
+    if config.log.sample_steps:
+        if not (config.log.sample_portrait and config.log.sample_speech):
+            raise OptionError("sample videos (log.sample_steps) need log.sample_portrait and log.sample_speech")
+        check_file(config.log.sample_portrait, "picture")
+        check_file(config.log.sample_speech, "sound")
+
+
+def _speech_pipeline(config: TrainConfig) -> AvatarPipeline:
+    source = config.model.speech_encoder if config.model.init == "scratch" else config.model.init
+    return _loaded(source)
+
+
+def _loaded(source: str) -> AvatarPipeline:
+    pipeline = AvatarPipeline.from_pretrained(source)
+    if not isinstance(pipeline, AvatarPipeline):
+        raise InputError(f"{source!r} is a published system; give embedded, or a folder that `avatar train` wrote")
+    return pipeline

@@ -1,0 +1,408 @@
+"""A training run as data: TOML to dataclasses, every key known, every value of the right kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from avatar.errors import InputError, OptionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+_FREE = ("loop.workers", "log", "data.cache", "loop.keep_checkpoints")  # may change when a run goes on
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is trained.
+
+    Attributes:
+        kind: `"mesh"`: the embedded model, the movement of a face; `"wan"`: a Wan model, pixels.
+        init: `"scratch"`, a preset's name, or a folder of weights. For wan a folder with the base, or `"debug"` for a tiny one.
+        train: `"all"` weights; `"adapters"` alone, or `"lora"` besides them, on a frozen backbone.
+        adapters: which adapters; of those a model that is trained whole has all.
+        speech_encoder: a preset or folder whose speech encoder makes the features; it is not trained.
+        hidden_size, num_layers, ffn_dim, token_dim: sizes, from scratch only (mesh).
+        lora_rank: of the difference to attention and feed-forward weights.
+        gradient_checkpointing: a third more time for much less memory.
+    """
+
+    kind: Literal["mesh", "wan"] = "mesh"
+    init: str = "scratch"
+    train: Literal["all", "adapters", "lora"] = "all"
+    adapters: tuple[str, ...] = ("audio", "identity", "emotion")
+    speech_encoder: str = "embedded"
+    hidden_size: int = 256
+    num_layers: int = 6
+    ffn_dim: int = 768
+    token_dim: int = 192
+    lora_rank: int = 16
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which clips, and what of them.
+
+    Attributes:
+        sources: folders that `avatar curate` exported, or of videos.
+        held_out: likewise, for validation; empty takes the rows of `split = "val"`, or else `held_out_share` of the people.
+        held_out_share: see `held_out`.
+        cache: where latents, features and tokens are kept; relative to the run's folder.
+        latent_frames: of a training crop.
+        context_frames: clean latent frames a later chunk begins with, at most.
+        start_share: crops that begin with a single picture, as a video does.
+        head: of the head's own movement: `"none"`, `"nods"` (what is faster than half a second) or `"all"`.
+        speech_variants: how many differently augmented versions of the sound are cached besides the clean one.
+        size_px: longer side of the pictures (wan).
+        prompt: what a clip without a caption shows (wan).
+    """
+
+    sources: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    held_out_share: float = 0.1
+    cache: str = "cache"
+    latent_frames: int = 16
+    context_frames: int = 4
+    start_share: float = 0.35
+    head: Literal["none", "nods", "all"] = "nods"
+    speech_variants: int = 0
+    size_px: int = 512
+    prompt: str = "A person speaks to the camera."
+
+
+@dataclass(frozen=True)
+class BalanceOptions:
+    """Which clips are drawn how often; see docs/training.md.
+
+    Attributes:
+        by: labels to balance by; empty for natural sampling.
+        beta: of the effective number; -1 chooses it from the cells' sizes.
+        cap: no clip is drawn more than this many times as often as by natural sampling.
+        thin: cells of fewer clips borrow from their margins.
+        anneal: shares of the run between which natural sampling gives way to balanced sampling.
+        epoch_draws: draws between two re-weightings and reports; 0 for as many as there are clips.
+        dynamic_rate: how fast cells with a high validation loss gain weight; 0 for not.
+        dynamic_ceiling: by how much at most.
+        loss: whether the loss, too, is weighted by the effective number, with a mean of 1.
+    """
+
+    by: tuple[str, ...] = ("emotion", "ethnicity")
+    beta: float = -1.0
+    cap: float = 10.0
+    thin: float = 20.0
+    anneal: tuple[float, float] = (0.0, 0.3)
+    epoch_draws: int = 0
+    dynamic_rate: float = 0.0
+    dynamic_ceiling: float = 4.0
+    loss: bool = False
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The loss and what noise it is taken at.
+
+    Attributes:
+        timesteps: `"logit_normal"`: a sigmoid of a normal; `"uniform"`; both then shifted.
+        mean, std: of the normal.
+        shift: towards much noise, as the backbone's sampler does; 1 for not.
+        chunk_noise: latent frames that share a noise level, after the clean ones; 0 for one level throughout
+            (diffusion forcing, arXiv 2407.01392).
+        weighting: `"none"`: flow matching's own, an error of velocity weighs the same at every level; `"min_snr"`: arXiv
+            2303.09556.
+        min_snr_gamma: its cap.
+        min_sigma: noise levels below it weigh no more (networks that predict the sample).
+        lip_weight: of the error of the lips' opening (mesh), or of the loss on the lips (wan).
+        closure_weight: how much more that counts where the lips are closed (mesh).
+        face_weight: of the loss on the face (wan).
+        sync_weight: of the sync scorer's loss; 0 for none (wan).
+    """
+
+    timesteps: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = 0.5
+    std: float = 1.2
+    shift: float = 1.0
+    chunk_noise: int = 0
+    weighting: Literal["none", "min_snr"] = "none"
+    min_snr_gamma: float = 5.0
+    min_sigma: float = 0.25
+    lip_weight: float = 0.5
+    closure_weight: float = 4.0
+    face_weight: float = 0.0
+    sync_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class DropOptions:
+    """How often each condition is withheld, for guidance, independently of the others."""
+
+    audio: float = 0.1
+    identity: float = 0.1
+    emotion: float = 0.35
+    text: float = 0.1
+
+
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """AdamW with a warm-up.
+
+    Attributes:
+        learning_rate, weight_decay, beta1, beta2: of AdamW.
+        warmup_steps: of the learning rate.
+        schedule: after the warm-up: `"cosine"` to 2 %, `"linear"` to 0, or `"constant"`.
+        clip_norm: of the gradient.
+        ema_decay: of the averaged weights, which are the ones that are saved; 0 for none.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.98
+    warmup_steps: int = 200
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long, how large, how often.
+
+    Attributes:
+        seed: of everything.
+        steps: optimiser steps.
+        batch_size: clips at a time on each process.
+        accumulate: batches of a step.
+        mixed_precision: `"no"`, `"bf16"` or `"fp16"`; `"auto"` is bf16 on an accelerator and no on a CPU.
+        workers: processes that make batches; -1 chooses.
+        checkpoint_steps, held_out_steps: how often the run is saved, and validated.
+        keep_checkpoints: how many of them stay; 0 for all.
+        held_out_clips: of validation, as evenly over the cells as there are clips.
+        log_steps: over which figures are averaged.
+    """
+
+    seed: int = 0
+    steps: int = 4000
+    batch_size: int = 16
+    accumulate: int = 1
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    workers: int = -1
+    checkpoint_steps: int = 250
+    held_out_steps: int = 250
+    keep_checkpoints: int = 2
+    held_out_clips: int = 64
+    log_steps: int = 50
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Where figures go.
+
+    Attributes:
+        trackers: `"auto"`: TensorBoard where it is installed; else names: `tensorboard`, `wandb`. `log.jsonl` is always written.
+        project: name of the project for trackers.
+        sample_steps: how often sample videos are made; 0 for never.
+        sample_portrait, sample_speech: of what; files.
+    """
+
+    trackers: tuple[str, ...] = ("auto",)
+    project: str = "avatar"
+    sample_steps: int = 0
+    sample_portrait: str = ""
+    sample_speech: str = ""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run.
+
+    Attributes:
+        out: its folder.
+    """
+
+    out: str = "run"
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    balance: BalanceOptions = field(default_factory=BalanceOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    drop: DropOptions = field(default_factory=DropOptions)
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+
+    def __post_init__(self) -> None:
+        at_least_one = {
+            "steps": self.loop.steps,
+            "batch_size": self.loop.batch_size,
+            "accumulate": self.loop.accumulate,
+        }
+        at_least_one |= {"checkpoint_steps": self.loop.checkpoint_steps, "log_steps": self.loop.log_steps}
+        for name, value in at_least_one.items():
+            if value < 1:
+                raise OptionError(f"loop.{name} must be 1 or more, not {value}")
+        for name, share in dataclasses.asdict(self.drop).items():
+            if not 0 <= share <= 1:
+                raise OptionError(f"drop.{name} is a share between 0 and 1, not {share}")
+        if not 1 <= self.data.context_frames < self.data.latent_frames:
+            raise OptionError(
+                f"data.context_frames must lie between 1 and data.latent_frames - 1, not {self.data.context_frames} "
+                f"of {self.data.latent_frames}"
+            )
+        if self.balance.beta != -1 and not 0 <= self.balance.beta <= 1:
+            raise OptionError(f"balance.beta must lie between 0 and 1, or be -1 to be chosen, not {self.balance.beta}")
+        if not 0 <= self.optimiser.ema_decay < 1:
+            raise OptionError(f"optimiser.ema_decay must lie in [0, 1), not {self.optimiser.ema_decay}")
+
+    def flat(self) -> dict[str, Any]:
+        """Every value by its dotted name."""
+        return {
+            (f"{name}.{key}" if isinstance(value, dict) else name): (item if isinstance(value, dict) else value)
+            for name, value in dataclasses.asdict(self).items()
+            for key, item in (value.items() if isinstance(value, dict) else [("", None)])
+        }
+
+    def deciding(self) -> dict[str, Any]:
+        """The values that decide the result; the others may change when a run goes on."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.flat().items()
+            if name != "out" and not any(name == free or name.startswith(free + ".") for free in _FREE)
+        }
+
+
+def load_config(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Reads a run.
+
+    Args:
+        path: a TOML file, or the name of a recipe of this package.
+        changes: `KEY=VALUE` each, with a dotted key and the value as TOML has it; quotes may be left out.
+
+    Raises:
+        InputError: there is no such file, or it is no TOML.
+        OptionError: a key that does not exist, with the nearest that does, or a value of another kind.
+    """
+    file = _recipe(path)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as err:
+        raise InputError(f"{file} cannot be read as TOML: {err}") from err
+    for change in changes:
+        _change(values, change)
+    return from_mapping(values)
+
+
+def from_mapping(values: Mapping[str, Any]) -> TrainConfig:
+    """A run from nested values, as TOML has them; raises as `load_config`."""
+    return _section(TrainConfig, values, "")
+
+
+def check_same(config: TrainConfig, saved: Mapping[str, Any], where: Path) -> None:
+    """Checks that a run may go on with a config.
+
+    Raises:
+        OptionError: values that decide the result are others than in the checkpoint; all of them are named.
+    """
+    now = config.deciding()
+    differing = [
+        f"{name} (was {saved.get(name)!r}, is {now.get(name)!r})"
+        for name in sorted({*now, *saved})
+        if now.get(name) != saved.get(name)
+    ]
+    if differing:
+        raise OptionError(
+            f"{where} was made with another config: {'; '.join(differing)}; set these back, or train into another folder "
+            "(out = …), from there if you like (model.init = …)"
+        )
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def _recipe(path: str | Path) -> Path:
+    file = Path(path)
+    if file.is_file():
+        return file
+    if (RECIPES / f"{path}.toml").is_file():
+        return RECIPES / f"{path}.toml"
+    raise InputError(
+        f"there is no file {path}; give a TOML file, or one of the recipes that come with avatar: {', '.join(recipe_names())}"
+    )
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise OptionError(f"{change!r} is not KEY=VALUE, as in loop.steps=500")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    for name in path:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise OptionError(f"{key!r}: {name} is a value, not a section")
+        values = inner
+    values[last] = value
+
+
+def _section(kind: type[Section], values: Mapping[str, Any], prefix: str) -> Section:
+    hints = typing.get_type_hints(kind)
+    made = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise OptionError(_unknown(f"{prefix}{key}", hints, prefix))
+        made[key] = _value(hints[key], value, f"{prefix}{key}")
+    return kind(**made)
+
+
+def _unknown(name: str, hints: Mapping[str, Any], prefix: str) -> str:
+    last, everywhere = name.split(".")[-1], TrainConfig().flat()
+    elsewhere = [dotted for dotted in everywhere if dotted.split(".")[-1] == last]  # right, and in the wrong section
+    near = difflib.get_close_matches(last, hints, 1, cutoff=0.4)
+    nearest = (elsewhere or [prefix + key for key in near] or difflib.get_close_matches(name, everywhere, 1, cutoff=0))[
+        0
+    ]
+    return f"there is no key {name!r} in the config; the nearest is {nearest!r}"
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """The value as its annotation wants it."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise OptionError(f"{name} is a section of the config, [{name}], not a value")
+        return _section(typing.cast("type[Any]", hint), value, f"{name}.")
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in inner:
+            raise OptionError(f"{name} must be one of {', '.join(map(repr, inner))}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise OptionError(f"{name} is a list, not {value!r}")
+        if inner[-1] is not Ellipsis and len(value) != len(inner):
+            raise OptionError(f"{name} is a list of {len(inner)} values, not {value!r}")
+        return tuple(_value(inner[0], item, name) for item in value)
+    assert not isinstance(hint, types.UnionType)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise OptionError(f"{name} is {_KINDS[hint]}, not {value!r}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

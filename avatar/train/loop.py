@@ -1,0 +1,394 @@
+"""The training loop, on accelerate: the same on a CPU, a GPU, or many of them.
+
+Every draw is a function of (seed, epoch, place in the epoch), whichever process makes it: runs are repeatable, go on bit for
+bit where they stopped, and do not depend on how a batch is divided among processes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from avatar.data.clip_dataset import buckets_of, cells_of, spread_over_cells
+from avatar.data.sampling.cells import Cells
+from avatar.data.sampling.dynamic import DynamicBalance
+from avatar.data.sampling.report import CellReport, append_report, cell_reports, mean_by_cell
+from avatar.data.sampling.sampler import Balance, BalancedSampler
+from avatar.data.sampling.weights import loss_weights
+from avatar.errors import OptionError
+from avatar.train.average import WeightAverage, trained
+from avatar.train.config import TrainConfig, check_same
+from avatar.train.distributed import Sharding
+from avatar.train.run_folder import RunFolder
+from avatar.train.schedule import learning_rate_factor
+from avatar.train.task import Sample, Task, rng_of
+
+_HELD_OUT_EPOCH = 2**31  # validation draws are of no epoch
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Who is told what while a run goes on; every field may be None.
+
+    Attributes:
+        progress: steps done and in all, seconds left as estimated.
+        figures: each logged line.
+        cells: the table of an epoch.
+    """
+
+    progress: Callable[[int, int, float], None] | None = None
+    figures: Callable[[dict[str, float]], None] | None = None
+    cells: Callable[[list[CellReport]], None] | None = None
+
+
+class Trainer:
+    """Trains a task.
+
+    Args:
+        task: what is trained, with its training clips.
+        held_out: the same networks with the clips of validation; None for none.
+        config: of the run.
+        reports: who is told.
+        accelerator: None makes one as the config says.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        held_out: Task | None,
+        config: TrainConfig,
+        reports: Reports | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.config, self.task, self.held_out = config, task, held_out
+        self.reports = reports or Reports()
+        self.accelerator = accelerator or make_accelerator(config)
+        self.folder = RunFolder(config.out)
+        loop, options = config.loop, config.optimiser
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.draws_per_step = loop.batch_size * loop.accumulate * ranks
+        self.cells = cells_of(task.entries, config.balance.by)
+        self.sampler = BalancedSampler(
+            self.cells,
+            self._balance(len(task.entries)),
+            seed=loop.seed,
+            rank=rank,
+            num_ranks=ranks,
+            epoch_draws=config.balance.epoch_draws or None,
+            buckets=buckets_of(task.entries),
+            batch_draws=self.draws_per_step,
+        )
+        self.dynamic = DynamicBalance(
+            len(self.cells), rate=config.balance.dynamic_rate, ceiling=config.balance.dynamic_ceiling
+        )
+        weights = [value for _, value in trained(task.networks)]
+        if not weights:
+            raise OptionError("nothing is trained: every weight is frozen; see model.train and model.adapters")
+        optimiser = torch.optim.AdamW(
+            weights, options.learning_rate, (options.beta1, options.beta2), weight_decay=options.weight_decay
+        )
+        self.model, self.optimiser = self.accelerator.prepare(task.networks, optimiser)
+        self.networks: nn.Module = self.accelerator.unwrap_model(self.model)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser.optimizer, self._rate)
+        self.average = WeightAverage(self.networks, options.ema_decay)
+        self.sharding = Sharding(self.accelerator, self.networks, self.optimiser.optimizer)
+        self.step = 0
+        self._seen: list[np.ndarray] = []
+        self._losses: list[np.ndarray] = []
+        self._epoch_shares = 0, self.sampler.shares()
+        self._waiting_s = 0.0
+
+    def run(self, *, resume: bool = False, stop_after: int | None = None) -> Path:
+        """Trains to the end.
+
+        Args:
+            resume: go on from the newest checkpoint, if there is one; else there must be none.
+            stop_after: leave off after this many steps in all, as if interrupted; None for not.
+
+        Returns:
+            The folder of the trained model.
+
+        Raises:
+            OptionError: there is a run already, or it was made with another config.
+        """
+        if resume:
+            self._resume()
+        else:
+            self.folder.check_new()
+        self.accelerator.wait_for_everyone()
+        started, first = time.monotonic(), self.step
+        last = self.config.loop.steps if stop_after is None else min(stop_after, self.config.loop.steps)
+        figures: list[dict[str, float]] = []
+        while self.step < last:
+            for positions, batches in self._epoch():
+                figures.append(self._train_step(positions, batches))
+                self.sampler.advance(self.draws_per_step)
+                self.step += 1
+                self._after_step(figures, started, first)
+                if self.sampler.cursor == 0:  # the epoch is over
+                    break
+                if self.step >= last:
+                    break
+        return self.folder.folder / "latest" / "model"
+
+    def _after_step(self, figures: list[dict[str, float]], started: float, first: int) -> None:
+        loop, done = self.config.loop, self.step
+        is_end = done == loop.steps
+        line: dict[str, float] = {}
+        if done % loop.log_steps == 0 or is_end:
+            elapsed = time.monotonic() - started
+            line = {name: float(np.mean([f[name] for f in figures if name in f])) for name in figures[-1]}
+            line |= {
+                "epoch": self.sampler.epoch,
+                "seconds": elapsed,
+                "waiting_share": self._waiting_s / max(elapsed, 1e-9),
+            }
+            figures.clear()
+        if self.held_out is not None and (done % loop.held_out_steps == 0 or is_end):
+            line |= self._validate()
+        elif self.sampler.cursor == 0:
+            self._report_cells({})
+        if self.accelerator.is_main_process and line:
+            self.folder.log({"step": done, **line})
+            self.accelerator.log(line, step=done)
+            if self.reports.figures:
+                self.reports.figures({"step": done, **line})
+        if done % loop.checkpoint_steps == 0 or is_end:
+            self._save()
+        if self.config.log.sample_steps and (done % self.config.log.sample_steps == 0 or is_end):
+            self._sample_video()
+        if self.reports.progress and self.accelerator.is_main_process:
+            left = (time.monotonic() - started) / (done - first) * (loop.steps - done)
+            self.reports.progress(done, loop.steps, left)
+
+    def _epoch(self) -> Iterator[tuple[np.ndarray, list[Sample]]]:
+        """The rest of the epoch, a step at a time: places in the epoch of this rank's draws, and its batches."""
+        order, ranks = self.sampler.order(), self.accelerator.num_processes
+        self._epoch_shares = self.sampler.epoch, self.sampler.shares()
+        places = np.arange(self.sampler.cursor + self.accelerator.process_index, len(order), ranks)
+        size = self.config.loop.batch_size
+        per_step = size * self.config.loop.accumulate
+        dataset = _Draws(self.task, order, self.sampler.epoch, self.config.loop.seed, training=True)
+        loader = self._loader(dataset, [places[k : k + size] for k in range(0, len(places), size)])
+        batches, started = iter(loader), time.monotonic()
+        for k in range(0, len(places), per_step):
+            got = [next(batches) for _ in range(self.config.loop.accumulate)]
+            self._waiting_s += time.monotonic() - started
+            yield places[k : k + per_step], got
+            started = time.monotonic()
+
+    def _loader(self, dataset: _Draws, batches: list[np.ndarray]) -> DataLoader[Sample]:
+        workers = self.config.loop.workers
+        if workers < 0:
+            workers = min(8, max(1, (os.cpu_count() or 1) - 1))
+        return DataLoader(
+            dataset,
+            batch_sampler=[batch.tolist() for batch in batches],
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            collate_fn=default_collate,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def _train_step(self, places: np.ndarray, batches: list[Sample]) -> dict[str, float]:
+        clips = self.sampler.order()[places]
+        weights = self._loss_weights()
+        size, parts = self.config.loop.batch_size, []
+        for k, batch in enumerate(batches):
+            weight = torch.from_numpy(weights[clips[k * size : (k + 1) * size]]).to(self.accelerator.device)
+            with self.accelerator.accumulate(self.model):
+                got = self.model(_to(batch, self.accelerator.device))
+                self.accelerator.backward((got["loss"] * weight).mean())
+                if self.accelerator.sync_gradients and self.config.optimiser.clip_norm > 0:
+                    self.accelerator.clip_grad_norm_(
+                        [value for _, value in trained(self.networks)], self.config.optimiser.clip_norm
+                    )
+                self.optimiser.step()
+                self.optimiser.zero_grad(set_to_none=True)
+            parts.append({name: value.detach().float() for name, value in got.items()})
+        self.schedule.step()
+        self.average.update(self.step)
+        each = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        each = {name: self.accelerator.gather(value) for name, value in each.items()}
+        self._remember(clips, each["loss"])
+        return {**{name: float(value.mean()) for name, value in each.items()}, "learning_rate": self._current_rate()}
+
+    def _remember(self, clips: np.ndarray, losses: Tensor) -> None:
+        """What was drawn, for the epoch's report: of all ranks, in the order of `gather`."""
+        drawn = self.accelerator.gather(torch.from_numpy(clips.astype(np.int64)).to(self.accelerator.device))
+        self._seen.append(drawn.cpu().numpy())
+        self._losses.append(losses.cpu().numpy())
+
+    def _loss_weights(self) -> np.ndarray:
+        if not self.config.balance.loss:
+            return np.ones(self.cells.num_clips, np.float32)
+        beta = self.sampler.beta
+        return loss_weights(self.cells, beta, self.sampler.probabilities(), cap=self.config.balance.cap)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Held-out figures with the averaged weights; cells that fare badly are drawn more often from now on."""
+        assert self.held_out is not None
+        cells, clips, figures = self.held_out_figures()
+        loss = mean_by_cell(cells, clips, figures["loss"])
+        by_name = dict(zip(cells.names, loss, strict=True))
+        own = np.array([by_name.get(name, np.nan) for name in self.cells.names])
+        if self.config.balance.dynamic_rate > 0:
+            self.dynamic.update(own)
+            self.sampler.reweight(self.dynamic.factors)
+        self._report_cells({"held_out_loss": own})
+        measured = loss[np.isfinite(loss)]
+        return {
+            **{f"held_out_{name}": float(values.mean()) for name, values in figures.items()},
+            "held_out_worst_cell": float(measured.max()),
+            "held_out_mean_cell": float(measured.mean()),
+        }
+
+    @torch.no_grad()
+    def held_out_figures(self) -> tuple[Cells, np.ndarray, dict[str, np.ndarray]]:
+        """The loss on fixed draws of the held-out clips: their cells, the clips, and figures of each by name."""
+        assert self.held_out is not None
+        cells = cells_of(self.held_out.entries, self.config.balance.by)
+        clips = spread_over_cells(cells, self.config.loop.held_out_clips, self.config.loop.seed)
+        dataset = _Draws(self.held_out, clips, _HELD_OUT_EPOCH, self.config.loop.seed, training=False)
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        figures: list[dict[str, np.ndarray]] = []
+        self.networks.eval()
+        size = self.config.loop.batch_size * ranks
+        with self.average.applied():
+            for k in range(0, len(clips), size):
+                mine = [(k + j) % len(clips) for j in range(rank, size, ranks)]
+                batch = default_collate([dataset[place] for place in mine])
+                with self.accelerator.autocast():
+                    got = self.networks(_to(batch, self.accelerator.device))
+                each = {name: self.accelerator.gather(value.float()) for name, value in got.items()}
+                order = np.arange(size).reshape(-1, ranks).T.ravel()
+                kept = np.argsort(order)[: min(size, len(clips) - k)]
+                figures.append({name: value.cpu().numpy()[kept] for name, value in each.items()})
+        self.networks.train()
+        return cells, clips, {name: np.concatenate([f[name] for f in figures]) for name in figures[0]}
+
+    def _report_cells(self, figures: dict[str, np.ndarray]) -> None:
+        if not self._seen:
+            return
+        clips, losses = np.concatenate(self._seen), np.concatenate(self._losses)
+        self._seen, self._losses = [], []
+        all_figures = {"loss": mean_by_cell(self.cells, clips, losses), **figures}
+        epoch, target = self._epoch_shares
+        rows = cell_reports(self.cells, target, clips, all_figures)
+        if self.accelerator.is_main_process:
+            append_report(self.folder.folder / "balance.jsonl", epoch, self.step, rows)
+            if self.reports.cells:
+                self.reports.cells(rows)
+
+    def _save(self) -> None:
+        weights, optimiser = self.sharding.gathered()
+        average = {name: self.sharding.whole(value) for name, value in self.average.state_dict().items()}
+        if self.accelerator.is_main_process:
+            state = {
+                "step": self.step,
+                "config": self.config.deciding(),
+                "weights": weights,
+                "average": average,
+                "optimiser": optimiser,
+                "schedule": self.schedule.state_dict(),
+                "sampler": self.sampler.state_dict(),
+                "dynamic": self.dynamic.state_dict(),
+                "report": _report_state(self._seen, self._losses),
+                "rng": torch.get_rng_state(),
+            }
+            with self.sharding.plain(average or weights):
+                self.folder.save(self.step, state, self.task.save, self.config.loop.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        state: dict[str, Any] | None = self.folder.load()
+        if state is None:
+            return
+        check_same(self.config, state["config"], self.folder.folder)
+        self.sharding.restore(state["weights"], state["optimiser"])
+        if self.average.weights:
+            self.average.load_state_dict(self.sharding.like(self.average.weights, state["average"]))
+        self.schedule.load_state_dict(state["schedule"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.dynamic.load_state_dict(state["dynamic"])
+        self._seen = [np.array(state["report"]["clips"], np.int64)] if state["report"]["clips"] else []
+        self._losses = [np.array(state["report"]["losses"], np.float32)] if state["report"]["clips"] else []
+        torch.set_rng_state(state["rng"])
+        self.step = int(state["step"])
+        if self.accelerator.is_main_process:
+            self.folder.forget_after(self.step)
+
+    def _sample_video(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        log = self.config.log
+        out = self.folder.folder / "samples"
+        out.mkdir(exist_ok=True)
+        self.networks.eval()
+        with self.average.applied():
+            self.task.video(Path(log.sample_portrait), Path(log.sample_speech), out / f"step-{self.step:08d}.mp4")
+        self.networks.train()
+
+    def _balance(self, num_clips: int) -> Balance:
+        balance = self.config.balance
+        epochs = self.config.loop.steps * self.draws_per_step / (balance.epoch_draws or num_clips)
+        first, last = (share * epochs for share in balance.anneal)
+        return Balance(None if balance.beta == -1 else balance.beta, balance.cap, balance.thin, (first, last))
+
+    def _rate(self, step: int) -> float:
+        options, steps = self.config.optimiser, self.config.loop.steps
+        return learning_rate_factor(step, options.warmup_steps, steps, options.schedule)
+
+    def _current_rate(self) -> float:
+        return float(self.schedule.get_last_lr()[0])
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """The accelerator that a config asks for; with `accelerate launch` it also reads that program's settings."""
+    precision = config.loop.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if torch.accelerator.is_available() else "no"
+    from avatar.train.trackers import tracker_names
+
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=precision,
+        gradient_accumulation_steps=config.loop.accumulate,
+        log_with=tracker_names(config.log.trackers) or None,
+        project_dir=config.out,
+    )
+
+
+class _Draws(Dataset[Sample]):
+    """The samples of an epoch, by their place in it."""
+
+    def __init__(self, task: Task, order: np.ndarray, epoch: int, seed: int, *, training: bool) -> None:
+        self._task, self._order, self._epoch, self._seed, self._training = task, order, epoch, seed, training
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: int) -> Sample:
+        rng = rng_of(self._seed, self._epoch, place)
+        return self._task.sample(int(self._order[place]), rng, training=self._training)
+
+
+def _to(batch: Sample, device: torch.device) -> Sample:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+def _report_state(seen: list[np.ndarray], losses: list[np.ndarray]) -> dict[str, list[float]]:
+    """Draws since the last report, so that the report after a restart is the same."""
+    clips = np.concatenate(seen).tolist() if seen else []
+    return {"clips": clips, "losses": np.concatenate(losses).tolist() if losses else []}
