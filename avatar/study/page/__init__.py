@@ -1,7 +1,7 @@
 """The rating page: one HTML file with its words, style and script inside, which works from a disk and asks nobody for anything.
 
-`render_page` puts the parts of this folder and a study together; there is nothing to compile. The page's own Content-Security-Policy
-allows this one script and clips from beside the page, and no other request.
+`render_page` puts the parts of this folder and a study together; there is nothing to compile. The page's own
+Content-Security-Policy allows this one script and clips from beside the page, and no other request.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ def serve(
 
     Args:
         folder, results, stale_after_s, max_raters, limits: as of `create_app`.
-        key: the study's key, if it is to be made sure that it is this study's and not in `folder`; not read otherwise, and no longer
-            known once the server runs.
+        key: the study's key, if it is to be made sure that it is this study's and not in `folder`; closed again before the
+            server begins, which knows nothing of it.
         host: 127.0.0.1 is this machine alone; 0.0.0.0 everybody who can reach it. Put a web server with TLS before it then.
         port: 0 takes a free one.
         invites: a file with a code a line, see `read_invites`.
@@ -91,9 +91,7 @@ def serve(
     codes = read_invites(invites) if invites is not None else None
     if key is not None:
         _check_key(Path(key), Path(folder))
-    app = create_app(
-        folder, results, invites=codes, stale_after_s=stale_after_s, max_raters=max_raters, limits=limits
-    )
+    app = create_app(folder, results, invites=codes, stale_after_s=stale_after_s, max_raters=max_raters, limits=limits)
     try:
         from avatar.study.server.run import run
     except ModuleNotFoundError as err:
@@ -112,7 +110,9 @@ def _check_key(key: Path, folder: Path) -> None:
         raise InputError(f"the key {key} is inside {folder}, which raters can see; move it elsewhere")
     told, study = read_json(key, "key").get("study_id"), read_study(folder)
     if told != study.id:
-        raise InputError(f"the key {key} is of study {told}, and {folder} is study {study.id}; give the key of this export")
+        raise InputError(
+            f"the key {key} is of study {told}, and {folder} is study {study.id}; give the key of this export"
+        )
 
 
 def _check_only_the_study(folder: Path, results: Path) -> None:

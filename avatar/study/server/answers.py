@@ -1,8 +1,8 @@
 """The answers of a served study in one SQLite file: an answer that was acknowledged is on the disk.
 
-WAL with `synchronous=FULL`: each answer is a transaction of its own, and the acknowledgement is sent after it has reached the disk; what
-is deleted is overwritten. Slots are handed out so that counts stay equal: the one with the fewest sessions that are finished or under
-way comes next, and a session that has gone stale no longer counts.
+WAL with `synchronous=FULL`: each answer is a transaction of its own, and the acknowledgement is sent after it has reached the
+disk; what is deleted is overwritten. Slots are handed out so that counts stay equal: the one with the fewest sessions that are
+finished or under way comes next, and a session that has gone stale no longer counts.
 """
 
 from __future__ import annotations
@@ -114,14 +114,28 @@ class AnswerStore:
         """
         code = None if invite is None else _hash(f"{self._study.id}:{invite}")
         with self._transaction() as db:
-            before = [row[0] for row in db.execute("SELECT rater FROM raters WHERE invite = ?", (code,))] if code else []
+            before = (
+                [row[0] for row in db.execute("SELECT rater FROM raters WHERE invite = ?", (code,))] if code else []
+            )
             if len(before) >= uses:
                 if uses > 1:
                     raise InviteError
                 return Joined(self._new_token(db, before[0]), _session(db, before[0], self._study))
             slot = self._next_slot(db)
             rater = "r-" + "".join(secrets.choice(_SIGNS) for _ in range(_PSEUDONYM_LENGTH))
-            known = (rater, slot, code, language, json.dumps(consent), "{}", "{}", consent["at"], None, 0, self._clock())
+            known = (
+                rater,
+                slot,
+                code,
+                language,
+                json.dumps(consent),
+                "{}",
+                "{}",
+                consent["at"],
+                None,
+                0,
+                self._clock(),
+            )
             db.execute(f"INSERT INTO raters VALUES ({', '.join('?' * len(known))})", known)
             return Joined(self._new_token(db, rater), _session(db, rater, self._study))
 
@@ -135,7 +149,15 @@ class AnswerStore:
 
     def put_answer(self, rater: str, answer: Answer) -> None:
         """Keeps an answer; on the disk when this returns. The same again changes nothing; of two to one trial the later stays."""
-        values = (rater, answer.trial, json.dumps(answer.scores), answer.replays, answer.played_s, answer.rt_s, answer.at)
+        values = (
+            rater,
+            answer.trial,
+            json.dumps(answer.scores),
+            answer.replays,
+            answer.played_s,
+            answer.rt_s,
+            answer.at,
+        )
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET scores = excluded.scores, "
@@ -155,7 +177,15 @@ class AnswerStore:
             db.execute(
                 "UPDATE raters SET language = ?, consent = ?, attributes = ?, environment = ?, started_at = ?, "
                 "finished_at = ?, is_complete = ?, seen_s = ? WHERE rater = ?",
-                (session.language, *parts, session.started_at, session.finished_at, is_complete, self._clock(), session.rater),
+                (
+                    session.language,
+                    *parts,
+                    session.started_at,
+                    session.finished_at,
+                    is_complete,
+                    self._clock(),
+                    session.rater,
+                ),
             )
 
     def delete(self, rater: str) -> bool:
@@ -188,7 +218,7 @@ class AnswerStore:
         counts = self._counts(db)
         if self._max_raters is not None and sum(map(sum, counts)) >= self._max_raters:
             raise StudyFullError
-        return min(range(len(counts)), key=lambda slot: (sum(counts[slot]), slot))
+        return min(range(len(counts)), key=lambda slot: (sum(counts[slot]), counts[slot][0], slot))
 
     def _new_token(self, db: sqlite3.Connection, rater: str) -> str:
         token = secrets.token_urlsafe(24)
@@ -219,7 +249,9 @@ def collected_sessions(path: str | Path, study: Study | None = None) -> list[Ses
     with contextlib.closing(_open(Path(path), must_exist=True)) as db:
         of = _study_of(db, path)
         if study is not None and of != (study.id, study.version):
-            raise InputError(f"{path} holds answers to study {of[0]}, version {of[1]}, not to {study.id}, version {study.version}")
+            raise InputError(
+                f"{path} holds answers to study {of[0]}, version {of[1]}, not to {study.id}, version {study.version}"
+            )
         return _sessions(db, of)
 
 
@@ -232,7 +264,9 @@ def delete_rater(path: str | Path, rater: str) -> None:
     with contextlib.closing(_open(Path(path), must_exist=True)) as db:
         _study_of(db, path)
         if not _delete(db, rater):
-            raise InputError(f"{path} knows no rater {rater!r}; the code looks like r-7k2m9xab, and the page shows it at the end")
+            raise InputError(
+                f"{path} knows no rater {rater!r}; the code looks like r-7k2m9xab, and the page shows it at the end"
+            )
 
 
 def _open(path: Path, must_exist: bool) -> sqlite3.Connection:
@@ -245,9 +279,13 @@ def _open(path: Path, must_exist: bool) -> sqlite3.Connection:
         if not must_exist:
             db.executescript(_SCHEMA)
     except sqlite3.OperationalError as err:
-        raise OutputError(f"the results file {path} cannot be written: {err}; check the folder and its permissions") from err
+        raise OutputError(
+            f"the results file {path} cannot be written: {err}; check the folder and its permissions"
+        ) from err
     except sqlite3.DatabaseError as err:
-        raise InputError(f"{path} is not a results file: {err}; give a new name or the file `avatar study serve` wrote") from err
+        raise InputError(
+            f"{path} is not a results file: {err}; give a new name or the file `avatar study serve` wrote"
+        ) from err
     return db
 
 
@@ -266,7 +304,9 @@ def _study_of(db: sqlite3.Connection, path: str | Path) -> tuple[str, str]:
     try:
         study_id, version = db.execute("SELECT id, version FROM study").fetchone()
     except (sqlite3.DatabaseError, TypeError) as err:
-        raise InputError(f"{path} is not a results file; give the one that `avatar study serve --results` wrote") from err
+        raise InputError(
+            f"{path} is not a results file; give the one that `avatar study serve --results` wrote"
+        ) from err
     return study_id, version
 
 
@@ -284,7 +324,8 @@ def _sessions(db: sqlite3.Connection, of: Study | tuple[str, str]) -> list[Sessi
 def _session(db: sqlite3.Connection, rater: str, of: Study | tuple[str, str]) -> Session:
     study_id, version = (of.id, of.version) if isinstance(of, Study) else of
     slot, language, consent, attributes, environment, started_at, finished_at = db.execute(
-        "SELECT slot, language, consent, attributes, environment, started_at, finished_at FROM raters WHERE rater = ?", (rater,)
+        "SELECT slot, language, consent, attributes, environment, started_at, finished_at FROM raters WHERE rater = ?",
+        (rater,),
     ).fetchone()
     rows: Sequence[Any] = db.execute(
         "SELECT trial, scores, replays, played_s, rt_s, at FROM answers WHERE rater = ? ORDER BY at, trial", (rater,)

@@ -150,7 +150,9 @@ def _media_files(study: Study, folder: Path) -> dict[str, Path]:
         if directory != "media" or "/" in name or path.suffix not in _MEDIA_TYPES:
             raise InputError(f"{folder}: study.json names {told!r}; clips and portraits are media/*.mp4, .jpg or .png")
         if not path.is_file():
-            raise InputError(f"{path} is missing, though study.json names it; copy the whole folder, or export it again")
+            raise InputError(
+                f"{path} is missing, though study.json names it; copy the whole folder, or export it again"
+            )
         found[name] = path
     return found
 
@@ -203,7 +205,13 @@ def _add_answers(app: FastAPI, study: Study, store: AnswerStore, limits: Limits)
         return rater
 
     def checked(rater: tuple[str, int], **parts: Any) -> Session:
-        known = {"format": FORMAT, "study_id": study.id, "study_version": study.version, "rater": rater[0], "slot": rater[1]}
+        known = {
+            "format": FORMAT,
+            "study_id": study.id,
+            "study_version": study.version,
+            "rater": rater[0],
+            "slot": rater[1],
+        }
         return session_from_json({**known, "answers": [], **parts}, study, "what was sent")
 
     @app.put("/api/answers/{trial}")
@@ -217,7 +225,10 @@ def _add_answers(app: FastAPI, study: Study, store: AnswerStore, limits: Limits)
     @app.put("/api/session")
     def put_session(body: SessionBody, rater: Annotated[tuple[str, int], Depends(who)]) -> dict[str, str]:
         sent = body.model_dump(exclude_none=True)
-        kept = {name: sent.get(name) for name in ("language", "consent", "attributes", "environment", "started_at", "finished_at")}
+        kept = {
+            name: sent.get(name)
+            for name in ("language", "consent", "attributes", "environment", "started_at", "finished_at")
+        }
         if body.language not in study.languages:
             raise InputError(f"the page has no language {body.language!r}; it has {', '.join(study.languages)}")
         store.put_session(checked(rater, **kept))

@@ -41,7 +41,9 @@ def read_invites(path: str | Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as err:
-        raise InputError(f"the invitation codes {path} cannot be read: {err}; give a text file with a code a line") from err
+        raise InputError(
+            f"the invitation codes {path} cannot be read: {err}; give a text file with a code a line"
+        ) from err
     invites: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):

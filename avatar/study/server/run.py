@@ -23,17 +23,19 @@ def run(app: FastAPI, host: str, port: int, started: Callable[[str], None]) -> N
     with _listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         started(f"http://{name}:{listener.getsockname()[1]}/")
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                access_log=False,  # raters' addresses are nobody's business
-                log_level="warning",
-                limit_concurrency=_MAX_CONNECTIONS,
-                server_header=False,
-                timeout_graceful_shutdown=10,
-            )
-        )
-        server.run(sockets=[listener])
+        uvicorn.Server(config_for(app)).run(sockets=[listener])
+
+
+def config_for(app: FastAPI) -> uvicorn.Config:
+    """How the server runs."""
+    return uvicorn.Config(
+        app,
+        access_log=False,  # raters' addresses are nobody's business
+        log_level="warning",
+        limit_concurrency=_MAX_CONNECTIONS,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
