@@ -43,7 +43,7 @@ SCALES: dict[str, str] = {  # the code everything uses, and the name in reports;
 }
 LOWEST_SCORE, HIGHEST_SCORE = 1, 5
 ATTRIBUTES = ("culture", "native_languages")  # what a rater may be asked
-PAGE_LANGUAGES = ("en", "zh")
+PAGE_LANGUAGES = ("en", "zh", "ar")
 
 KINDS = ("generated", "real", "practice", "repeat", "trap")
 TRAPS = ("muted", "shifted")

@@ -48,7 +48,7 @@ function showWelcome() {
     h("section", {}, h("h2", { text: "consent_title" }),
       h("p", { class: "notice", text: "notice_long" }),
       h("div", { class: "prose" }, paragraph("consent_voluntary"), paragraph("consent_data"), paragraph("consent_delete"),
-        STUDY.data_until && paragraph("consent_until", { date: STUDY.data_until }),
+        STUDY.data_until && paragraph("consent_until", { date: () => dayInWords(STUDY.data_until) }),
         STUDY.pay && paragraph("consent_pay", { pay: STUDY.pay }),
         STUDY.contact && paragraph("consent_contact", { contact: STUDY.contact }))),
     h("section", {}, h("div", {}, adult, agreed), entry, wrong, actions(begin)));
@@ -237,7 +237,7 @@ function showDone() {
   };
   refreshDone = refresh;
   refresh();
-  show({ text: "done_title" }, told, saving,
+  show({ text: "done_title" }, told, saving, !COLLECTED && STUDY.contact && paragraph("consent_contact", { contact: STUDY.contact }),
     h("section", {}, h("h2", { text: "your_code" }), h("p", { class: "code" }, state.rater), paragraph("your_code_hint", {}, "hint")),
     h("details", {}, h("summary", { text: "show_text" }),
       h("textarea", { class: "raw", readonly: true, label: "show_text", then: (area) => (area.value = JSON.stringify(sessionJson(), null, 1)) })),

@@ -7,12 +7,22 @@ const inWords = new WeakMap(); // element -> {text, label, args}
 /** The words for a key in the page's language, with {names} filled in; an argument may be a function. */
 function words(key, args = {}) {
   const text = WORDS[language][key] ?? WORDS.en[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (_, name) => (typeof args[name] === "function" ? args[name]() : args[name]));
+  // isolated, so that a date or an address stays in its own order within a line from right to left
+  const isolated = (value) => (WORDS[language]._dir === "rtl" && typeof value === "string" ? `\u2068${value}\u2069` : value);
+  return text.replace(/\{(\w+)\}/g, (_, name) => isolated(typeof args[name] === "function" ? args[name]() : args[name]));
 }
 
 /** What the study file says in the page's language; its English where there is none. */
 function localized(texts) {
   return texts[language] ?? texts.en ?? Object.values(texts)[0] ?? "";
+}
+
+/** A day as the page's language writes it; as it stands if it is no ISO date. */
+function dayInWords(text) {
+  if (!/^\d{4}-\d\d-\d\d$/.test(text)) return text;
+  const day = new Date(`${text}T12:00:00Z`);
+  const style = { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" };
+  return new Intl.DateTimeFormat(`${language}-u-nu-latn`, style).format(day);
 }
 
 /**
