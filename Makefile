@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing packages and the development tools into $(VENV) (the first time: a few minutes)"
-	$(PIP) --editable '.[curate,dev,train]'
+	$(PIP) --editable '.[curate,dev,study,train]'
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
