@@ -16,14 +16,15 @@ _SHOWN_EVERY_S = 30.0  # where there is no terminal
 
 
 def add_train(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], formatter: Callable[[str], argparse.HelpFormatter]
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], formatter: Callable[..., argparse.HelpFormatter]
 ) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "train",
         help="train a model on clips that avatar curate kept, or on a folder of videos",
-        description="Trains a model as a TOML file says, and prints the folder of the trained model, which --preset takes. Clips are\n"
-        "prepared first, once; an interrupted run goes on with --resume. For several GPUs: accelerate launch -m avatar.cli train …",
+        description="Trains a model as a TOML file says, and prints the folder of the trained model, which --preset takes.\n"
+        "Clips are prepared first, once; an interrupted run goes on with --resume. On several GPUs:\n"
+        "accelerate launch -m avatar.cli train CONFIG.toml",
         epilog="example: avatar train embedded-own-footage --set data.sources=\"['clips']\" --set out=run",
         formatter_class=formatter,
     )
@@ -49,7 +50,7 @@ def add_train(
 
 def run_train(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from avatar.train.config import load_config
+    from avatar.train.config_file import load_config
 
     config = load_config(args.config, args.changes)
     if args.show:

@@ -75,10 +75,12 @@ class Sharding:
                 _set(self._networks, name, value)
 
     def _part(self, value: Tensor, like: Tensor) -> Tensor:
-        if not self._is_sharded or not hasattr(like, "device_mesh"):
+        if not self._is_sharded:
             return value.to(like.device)
-        from torch.distributed.tensor import distribute_tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
 
+        if not isinstance(like, DTensor):
+            return value.to(like.device)
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 

@@ -27,7 +27,8 @@ from avatar.data.sampling.sampler import Balance, BalancedSampler
 from avatar.data.sampling.weights import loss_weights
 from avatar.errors import OptionError
 from avatar.train.average import WeightAverage, trained
-from avatar.train.config import TrainConfig, check_same
+from avatar.train.config import TrainConfig
+from avatar.train.config_file import check_same
 from avatar.train.distributed import Sharding
 from avatar.train.run_folder import RunFolder
 from avatar.train.schedule import learning_rate_factor

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from avatar.audio.alignment import audio_windows, first_feature, window_length
+from avatar.audio.projector import AudioProjector
 from avatar.codec.mesh.bases import GROUP_FRAMES
 from avatar.codec.mesh.codec import MeshCodec
 from avatar.codec.mesh.latent import LATENT_GRID, GeometryLatent
 from avatar.data.clip_dataset import ClipEntry, ClipStore
+from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.emotion.labels import EMOTIONS, shapes_of
+from avatar.emotion.tokens import EmotionEncoder
 from avatar.errors import OptionError
+from avatar.identity.tokens import IdentityEncoder
 from avatar.pipeline import AvatarPipeline
 from avatar.train.config import TrainConfig
 from avatar.train.generator import FEATURES_PER_VIDEO_FRAME, Generator, GeneratorRecipe, LipGap
@@ -48,6 +52,11 @@ class MeshNetworks(nn.Module):
         networks: by the names in `NETWORKS`.
         config: of the run.
     """
+
+    transformer: AvatarTransformer3DModel
+    audio_projector: AudioProjector
+    identity_encoder: IdentityEncoder
+    emotion_encoder: EmotionEncoder
 
     def __init__(self, networks: Mapping[str, nn.Module], config: TrainConfig) -> None:
         super().__init__()

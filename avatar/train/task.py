@@ -22,8 +22,10 @@ class Task(Protocol):
         entries: the clips, in the order of the sampler's numbers.
     """
 
-    networks: nn.Module
     entries: list[ClipEntry]
+
+    @property
+    def networks(self) -> nn.Module: ...
 
     def sample(self, clip: int, rng: np.random.Generator, *, training: bool) -> Sample:
         """A sample of a clip with its noise and its dropped conditions; the same state of `rng` gives the same one.

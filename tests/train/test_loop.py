@@ -18,7 +18,8 @@ from avatar.data.clip_dataset import ClipStore
 from avatar.data.sampling.report import read_reports
 from avatar.errors import OptionError
 from avatar.pipeline import AvatarPipeline, debug_pipeline
-from avatar.train.config import TrainConfig, from_mapping
+from avatar.train.config import TrainConfig
+from avatar.train.config_file import from_mapping
 from avatar.train.loop import Trainer
 from avatar.train.mesh_task import MeshTask
 from avatar.train.run_folder import RunFolder
@@ -157,7 +158,7 @@ import torch
 torch.set_num_threads(1)
 from avatar.data.clip_dataset import ClipStore
 from avatar.pipeline import debug_pipeline
-from avatar.train.config import from_mapping
+from avatar.train.config_file import from_mapping
 from avatar.train.loop import Trainer
 from avatar.train.mesh_task import MeshTask
 config = from_mapping(json.loads(sys.argv[1]))
