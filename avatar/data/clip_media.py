@@ -99,7 +99,7 @@ class ClipMedia:
         first = round(self.row["start_s"] * self.fps)
         held = read_video_frames(self.path, {first + index for index in indices}, self.fps)
         try:
-            return [self._cropped(held[first + index]) for index in indices]
+            return [self.cropped(held[first + index]) for index in indices]
         except KeyError as err:
             raise MediaError(f"{self.path} ends before frame {err}; it has changed since it was probed") from err
 
@@ -108,14 +108,19 @@ class ClipMedia:
         """A pixel of `frames()` is a source pixel (of `full_frames`, hence of the crop) times this, at the default size."""
         return min(1.0, DEFAULT_SIDE_PX / max(self._source_size()))
 
-    def waveform(self) -> Waveform | None:
+    def waveform(self, delayed_s: float = 0.0) -> Waveform | None:
         """The window's sound, 16 kHz mono, exactly as long as the window; None where the source has no sound.
+
+        Args:
+            delayed_s: > 0: the sound of a window that begins so much earlier. Other than 0 it is read anew and not kept.
 
         Raises:
             MediaError: the sound is damaged.
         """
+        if delayed_s:
+            return self._read_sound(delayed_s)
         if not self._has_read_sound:
-            self._waveform = self._read_sound()
+            self._waveform = self._read_sound(0.0)
             self._has_read_sound = True
         return self._waveform
 
@@ -144,7 +149,7 @@ class ClipMedia:
         frames = read_video(
             self.path, self.fps, start_s=start_s, end_s=end_s, max_side_px=None if is_cropped else max_side_px
         )
-        kept = [_fitted(self._cropped(frame), max_side_px) for frame in frames]
+        kept = [_fitted(self.cropped(frame), max_side_px) for frame in frames]
         if not kept:
             raise MediaError(f"{self.path} has no picture between {start_s} and {end_s} s; has it changed?")
         return np.stack(kept)
@@ -159,22 +164,25 @@ class ClipMedia:
             self.row["width_px"], self.row["height_px"] = info.width, info.height
         return self.row["width_px"], self.row["height_px"]
 
-    def _cropped(self, frame: np.ndarray) -> np.ndarray:
+    def cropped(self, frame: np.ndarray) -> np.ndarray:
+        """The clip's part of a source frame."""
         if self.row.get("crop_left_px") is None:
             return frame
         left, top, right, bottom = (self.row[f"crop_{side}_px"] for side in ("left", "top", "right", "bottom"))
         return np.ascontiguousarray(frame[top:bottom, left:right])
 
-    def _read_sound(self) -> Waveform | None:
+    def _read_sound(self, delayed_s: float) -> Waveform | None:
         num_channels = self.row.get("n_channels")
         if num_channels is None:
             num_channels = int(probe_video(self.path).has_audio)
         if not num_channels:
             return None
-        start_s, end_s = self.row["start_s"], self.row["end_s"]
-        samples = read_waveform(self.path, start_s=start_s, end_s=end_s).samples
-        wanted = round((end_s - start_s) * MODEL_SAMPLE_RATE_HZ)
-        return Waveform(np.pad(samples, (0, max(0, wanted - len(samples))))[:wanted])
+        start_s, end_s = self.row["start_s"] - delayed_s, self.row["end_s"] - delayed_s
+        wanted, before = (round(s * MODEL_SAMPLE_RATE_HZ) for s in (end_s - start_s, max(0.0, -start_s)))
+        samples = np.zeros(0, np.float32)
+        if end_s > 0:
+            samples = read_waveform(self.path, start_s=max(0.0, start_s), end_s=end_s).samples
+        return Waveform(np.pad(samples, (before, max(0, wanted - before - len(samples))))[:wanted])
 
 
 def read_tracks(path: Path) -> list[FaceTrack]:

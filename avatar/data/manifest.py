@@ -250,22 +250,26 @@ def join_sidecars(clips: pa.Table, sidecars: Sequence[pa.Table]) -> pa.Table:
     except ImportError as err:
         raise MissingDependencyError('the manifest is joined by DuckDB; pip install "avatar[curate]"') from err
     tables = {f"t{index}": table for index, table in enumerate([clips, *sidecars])}
-    types: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA}
+    types: dict[str, pa.DataType] = {}
     for table in tables.values():
         types.update({f.name: f.type for f in table.schema if f.name not in types})
     chosen = []
     for name in types:
-        holders = [key for key, table in tables.items() if name in table.schema.names]
-        values = ", ".join(f'{key}."{name}"' for key in holders)
-        if name == "clip_id":
-            values = 't0."clip_id"'
-        chosen.append(f'coalesce({values}) AS "{name}"' if holders else f'NULL AS "{name}"')
+        values = [f'{key}."{name}"' for key, table in tables.items() if name in table.schema.names]
+        chosen.append(f'{values[0] if name == "clip_id" else "coalesce(" + ", ".join(values) + ")"} AS "{name}"')
     joins = " ".join(f"LEFT JOIN {key} ON t0.clip_id = {key}.clip_id" for key in list(tables)[1:])
-    order = pa.array(range(len(clips)), pa.int64())
     with duckdb.connect() as connection:
-        connection.register("t0", clips.append_column("_order", order))
+        connection.register("t0", clips.append_column("_order", pa.array(range(len(clips)), pa.int64())))
         for key, table in list(tables.items())[1:]:
             connection.register(key, table)
-        joined = connection.execute(f"SELECT {', '.join(chosen)} FROM t0 {joins} ORDER BY t0._order").to_arrow_table()
-    schema = pa.schema([SCHEMA.field(n) if n in SCHEMA.names else pa.field(n, t) for n, t in types.items()])
-    return joined.cast(schema).replace_schema_metadata(SCHEMA.metadata)
+        joined = connection.sql(f"SELECT {', '.join(chosen)} FROM t0 {joins} ORDER BY t0._order").to_arrow_table()
+    return with_schema(joined.cast(pa.schema([pa.field(name, kind) for name, kind in types.items()])))
+
+
+def with_schema(table: pa.Table) -> pa.Table:
+    """The table with every column of SCHEMA, in that order, null where it had none; further columns follow."""
+    there = set(table.column_names)
+    arrays = [table.column(f.name).cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in SCHEMA]
+    further = [name for name in table.column_names if name not in SCHEMA.names]
+    schema = pa.schema([*SCHEMA, *(table.schema.field(name) for name in further)], metadata=SCHEMA.metadata)
+    return pa.table([*arrays, *(table.column(name) for name in further)], schema=schema)

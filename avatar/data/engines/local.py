@@ -26,13 +26,21 @@ class LocalEngine:
         self.num_workers = available if num_workers is None else num_workers
         if self.num_workers < 1:
             raise OptionError(f"an engine needs at least one worker, not {num_workers}")
+        self._workers = [WorkerProcess() for _ in range(self.num_workers)]
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for worker in self._workers:
+            worker.close()
 
     def run(self, work: RowWork, shards: Sequence[Shard], *, timeout_s: float, progress: Progress) -> None:
         """As `engines.work.Engine.run`; on an exception, Ctrl-C included, every worker is killed and it is raised."""
         waiting: queue.SimpleQueue[Shard] = queue.SimpleQueue()
         for shard in shards:
             waiting.put(shard)
-        workers = [WorkerProcess(work, timeout_s) for _ in range(min(self.num_workers, len(shards)))]
+        workers = self._workers[: len(shards)]
+        for worker in workers:
+            worker.take_up(work, timeout_s)
         stopped, counting = threading.Event(), threading.Lock()
 
         def look_after(worker: WorkerProcess) -> None:
@@ -40,7 +48,7 @@ class LocalEngine:
                 try:
                     shard = waiting.get_nowait()
                 except queue.Empty:
-                    return worker.close()
+                    return
                 run_shard(worker.run, work, shard)
                 with counting:
                     progress(shard.num_rows)

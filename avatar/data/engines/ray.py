@@ -30,6 +30,9 @@ class RayEngine:
             raise OptionError(f"an engine needs at least one worker, not {num_workers}")
         self.num_workers, self._cpus = num_workers, cpus_per_worker
 
+    def close(self) -> None:
+        """Nothing to end: actors are gone with their stage, and Ray belongs to whoever started it."""
+
     def run(self, work: RowWork, shards: Sequence[Shard], *, timeout_s: float, progress: Progress) -> None:
         """As `engines.work.Engine.run`; progress is told as Ray hands results back."""
         try:
@@ -66,7 +69,8 @@ class _ShardActor:
 
     def __init__(self, work: bytes, timeout_s: float) -> None:
         self._work: RowWork = pickle.loads(work)
-        self._worker = WorkerProcess(self._work, timeout_s)
+        self._worker = WorkerProcess()
+        self._worker.take_up(self._work, timeout_s)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         failures = []

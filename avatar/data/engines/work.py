@@ -34,15 +34,17 @@ class Piece:
 
 
 class RowWork(Protocol):
-    """A stage, as a function of one row; made in the driver, pickled, set up in every worker.
+    """A stage, as a function of one row; made in the driver, pickled, set up in every worker."""
 
-    Attributes:
-        key: the column that names a row.
-        outputs: what it may yield, in that order, each with its columns.
-    """
+    @property
+    def key(self) -> str:
+        """The column that names a row."""
+        ...
 
-    key: str
-    outputs: Mapping[str, pa.Schema]
+    @property
+    def outputs(self) -> Mapping[str, pa.Schema]:
+        """What it may yield, in that order, each with its columns."""
+        ...
 
     def setup(self) -> None:
         """Once per worker. What it raises ends the run: it would go wrong for every row."""
@@ -88,6 +90,10 @@ class Engine(Protocol):
         Raises:
             AvatarError: whatever `work.setup` raises in a worker.
         """
+        ...
+
+    def close(self) -> None:
+        """Gives back what is held between stages."""
         ...
 
 

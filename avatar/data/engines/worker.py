@@ -29,13 +29,18 @@ class Stopped(Exception):
 
 
 class WorkerProcess:
-    """Runs the rows of one stage in a process of its own, started when the first row comes."""
+    """Runs rows in a process of its own, started when the first row comes and kept from stage to stage."""
 
-    def __init__(self, work: RowWork, timeout_s: float) -> None:
-        self._work, self._timeout_s = work, timeout_s
+    def __init__(self) -> None:
+        self._work: RowWork | None = None
+        self._timeout_s = 0.0
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
-        self._is_stopped = False
+        self._is_ready = self._is_stopped = False
+
+    def take_up(self, work: RowWork, timeout_s: float) -> None:
+        """The rows that follow are of this stage; each may take so long."""
+        self._work, self._timeout_s, self._is_ready, self._is_stopped = work, timeout_s, False, False
 
     def run(self, row: Mapping[str, Any]) -> list[Piece]:
         """The pieces of one row; where the process hung or died, a last piece that says so.
@@ -46,9 +51,9 @@ class WorkerProcess:
         """
         if self._is_stopped:
             raise Stopped
-        if self._process is None:
-            self._start()
-        assert self._pipe is not None
+        if not self._is_ready:
+            self._set_up()
+        assert self._pipe is not None and self._work is not None
         pieces: list[Piece] = []
         at = next(iter(self._work.outputs))  # what is being worked on
         deadline = time.monotonic() + self._timeout_s
@@ -78,6 +83,7 @@ class WorkerProcess:
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
+        self._is_ready = False
 
     def stop(self) -> None:
         """Ends the process from another thread; whoever waits for it in `run` gets Stopped."""
@@ -93,19 +99,26 @@ class WorkerProcess:
             self._process.join(_GOODBYE_S)
         self.kill()
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._work), daemon=True, name="avatar-curate")
-        with _starting, _environment(_ONE_THREAD):
-            self._process.start()
-        theirs.close()
+    def _set_up(self) -> None:
+        """Starts the process where there is none, and hands it the stage."""
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs,), daemon=True, name="avatar-curate")
+            with _starting, _environment(_ONE_THREAD):
+                self._process.start()
+            theirs.close()
+        assert self._pipe is not None
         try:
-            answer = self._pipe.recv() if self._pipe.poll(_START_TIMEOUT_S) else "did not answer"
+            self._pipe.send(self._work)
+            answer = self._pipe.recv() if self._pipe.poll(_START_TIMEOUT_S) else "it did not answer"
         except (EOFError, OSError):
             answer = self._cause_of_death()
-        if answer is None:
+        self._is_ready = answer is None
+        if self._is_ready:
             return
+        if self._is_stopped:
+            raise Stopped
         self.kill()
         if isinstance(answer, AvatarError):
             raise answer
@@ -122,19 +135,23 @@ class WorkerProcess:
         return f"the worker process was ended by {signal.Signals(-code).name}; a decoder crashed, or memory ran out"
 
 
-def _serve(pipe: Connection, work: RowWork) -> None:
+def _serve(pipe: Connection) -> None:
+    """Takes stages and rows as they come: a stage is answered by None or the error, a row by its pieces and None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
     _use_one_thread()
-    try:
-        work.setup()
-    except AvatarError as err:
-        pipe.send(err)
-        return
-    pipe.send(None)
+    work: RowWork | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver is gone: so is the reason to go on
-        while (row := pipe.recv()) is not None:
-            for piece in timed(work.run(row)):
-                pipe.send(piece)
+        while (message := pipe.recv()) is not None:
+            if not isinstance(message, dict):
+                work = message
+                try:
+                    work.setup()
+                except AvatarError as err:
+                    pipe.send(err)
+                    continue
+            elif work is not None:
+                for piece in timed(work.run(message)):
+                    pipe.send(piece)
             pipe.send(None)
 
 

@@ -1,0 +1,95 @@
+"""The configuration of a curation: TOML over the defaults, checked key by key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avatar.data.curation.limits import Limit, parse_limits
+from avatar.errors import OptionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULTS = Path(__file__).with_name("defaults.toml")
+_OPEN = ("limits", "scorer")  # tables whose keys are the user's
+
+
+@dataclass(frozen=True)
+class CurationConfig:
+    """All settings; the keys are those of `defaults.toml`.
+
+    Attributes:
+        values: the whole configuration, defaults filled in.
+        limits: in the order in which they are reported.
+    """
+
+    values: Mapping[str, Any]
+    limits: tuple[Limit, ...]
+
+    @classmethod
+    def load(cls, config: str | Path | Mapping[str, Any] | None = None) -> CurationConfig:
+        """Reads a configuration.
+
+        Args:
+            config: a TOML file, or what would be in it; None: the defaults.
+
+        Raises:
+            OptionError: it cannot be read, or has a key or a kind of value that is not accepted.
+        """
+        defaults = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
+        defaults.setdefault("scorer", {})
+        given: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
+        if isinstance(config, (str, Path)):
+            try:
+                given = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+                raise OptionError(f"the configuration {config} cannot be read: {err}; it is a TOML file") from err
+        values = _merged(defaults, given, "")
+        return cls(values, parse_limits(values["limits"]))
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def scorer_options(self, name: str) -> dict[str, Any]:
+        """The options of `[scorer.NAME]`."""
+        return dict(self.values["scorer"].get(name, {}))
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of all that can change a manifest; how it is computed is left out."""
+        parts = {key: value for key, value in self.values.items() if key not in ("engine", "export")}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`given` over `defaults`, table by table."""
+    merged = dict(defaults)
+    for key, value in given.items():
+        at = f"{where}.{key}" if where else key
+        is_open = where.partition(".")[0] in _OPEN
+        if key not in defaults and not is_open:
+            raise OptionError(f"the configuration has no {at}; accepted here: {', '.join(defaults)}")
+        before = defaults.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(before, value, at)
+            continue
+        if before is not None and not is_open and not _is_alike(before, value):
+            raise OptionError(f"{at} is {value!r}; it is a {type(before).__name__}, such as {before!r}")
+        merged[key] = value
+    return merged
+
+
+def _is_alike(before: Any, value: Any) -> bool:
+    if isinstance(before, bool) or isinstance(value, bool):
+        return isinstance(before, bool) and isinstance(value, bool)
+    if isinstance(before, (int, float)):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(before))

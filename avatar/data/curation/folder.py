@@ -1,0 +1,122 @@
+"""The output folder of a curation: where each table is, and how the sidecars of a stage are read as one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+
+from avatar.data.engines.work import sidecar_schema
+from avatar.data.manifest import read_table
+from avatar.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; two runs at once are then the user's business
+    fcntl = None  # type: ignore[assignment]
+
+
+class CurationFolder:
+    """Paths inside an output folder.
+
+    Attributes:
+        root: the folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def manifest(self) -> Path:
+        """One row per clip: the result."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def sources(self) -> Path:
+        return self.root / "sources.parquet"
+
+    @property
+    def clips(self) -> Path:
+        return self.root / "clips.parquet"
+
+    @property
+    def settings(self) -> Path:
+        """The configuration of the last run."""
+        return self.root / "config.json"
+
+    @property
+    def inbox(self) -> Path:
+        """Shards that are being worked on."""
+        return self.root / "work"
+
+    @property
+    def shards(self) -> Path:
+        """The exported tar files."""
+        return self.root / "shards"
+
+    def sidecars(self, name: str, version: str, options: Mapping[str, Any] | None = None) -> Path:
+        """The folder of a stage's sidecar files: another version or other options are another folder."""
+        text = json.dumps(options, sort_keys=True, default=str) if options else ""
+        suffix = f"-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if options else ""
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in f"{name}-{version}")
+        return self.root / "sidecars" / f"{safe}{suffix}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second run out.
+
+        Raises:
+            OutputError: another run is at work here, or the folder cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lock").open("w")
+        except OSError as err:
+            raise OutputError(f"{self.root} cannot be written: {err.strerror or err}; choose another folder") from err
+        with file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as err:
+                    raise OutputError(f"another run is at work in {self.root}; wait for it, or stop it") from err
+            yield
+
+
+def read_sidecars(folder: Path, key: str, columns: pa.Schema) -> pa.Table:
+    """All rows of a stage's files, one per key; where a row was measured twice, the one without an error.
+
+    Returns:
+        The key, the columns, `error` and `cpu_s`, sorted by key.
+    """
+    schema = sidecar_schema(key, columns)
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        return schema.empty_table()
+    table = pa.dataset.dataset(files, schema=schema, format="parquet").to_table()
+    keys = np.asarray(table.column(key).to_pylist())
+    failed = np.asarray(table.column("error").is_valid())
+    order = np.lexsort((failed, keys))
+    is_first = np.append(True, keys[order][1:] != keys[order][:-1])
+    return table.take(pa.array(order[is_first]))
+
+
+def rows_to_do(table: pa.Table, key: str, done: pa.Table) -> pa.Table:
+    """The rows whose key is not in `done`."""
+    known = set(done.column(key).to_pylist())
+    return table.filter(pa.array([value not in known for value in table.column(key).to_pylist()], pa.bool_()))
+
+
+def read_clips(folder: CurationFolder) -> pa.Table:
+    """The clips table of an earlier run.
+
+    Raises:
+        MediaError: there is none.
+    """
+    return read_table(folder.clips)

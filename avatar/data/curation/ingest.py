@@ -1,0 +1,102 @@
+"""A folder, read by a corpus recipe or as it is, to the table of its videos."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from avatar.data.manifest import DECLARABLE, SCHEMA, SourceRecord, table_from_rows
+from avatar.errors import MediaError, OptionError
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".avi", ".ts", ".flv", ".wmv"))
+_CROP = tuple(f"crop_{side}_px" for side in ("left", "top", "right", "bottom"))
+
+SCHEMA_OF_SOURCES = pa.schema(
+    [
+        pa.field("source_key", pa.string(), metadata={"doc": "changes when the file does"}),
+        *(SCHEMA.field(name) for name in ("source_id", "source_uri", "recipe", "license", "consent")),
+        pa.field("window_start_s", pa.float64()),
+        pa.field("window_end_s", pa.float64()),
+        *(SCHEMA.field(name) for name in _CROP),
+        *(SCHEMA.field(name) for name in DECLARABLE),
+        pa.field("label_source", pa.string()),
+    ]
+)
+
+
+def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
+    """The videos of a folder, by source_id.
+
+    Args:
+        source: the folder, or one video.
+        recipe: how the corpus is laid out and what it declares; None: every video in the folder, at any depth.
+        skipped: the output folder, which may lie inside.
+
+    Raises:
+        MediaError: there is no such folder, or no video in it.
+        OptionError: no such recipe, or two records with one source_id.
+    """
+    if not source.exists():
+        raise MediaError(f"there is no folder {source}; name one with videos")
+    if recipe is None:
+        records: Iterable[SourceRecord] = _videos(source, skipped.resolve())
+    else:
+        from avatar.data.readers import read_corpus
+
+        records = read_corpus(recipe, source)
+    rows = sorted((_row(record, recipe) for record in records), key=lambda row: str(row["source_id"]))
+    if not rows:
+        raise MediaError(f"{source} holds no video; accepted: {', '.join(sorted(VIDEO_SUFFIXES))}")
+    for row, following in zip(rows, rows[1:], strict=False):
+        if row["source_id"] == following["source_id"]:
+            raise OptionError(
+                f"two videos are called {row['source_id']!r}; the recipe must give each its own source_id"
+            )
+    return table_from_rows(rows, SCHEMA_OF_SOURCES)
+
+
+def _videos(source: Path, skipped: Path) -> Iterator[SourceRecord]:
+    if source.is_file():
+        yield SourceRecord(source.name, source)
+        return
+    for path in sorted(source.rglob("*")):
+        inside = path.relative_to(source)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if (
+            path.suffix.lower() in VIDEO_SUFFIXES
+            and not hidden
+            and path.is_file()
+            and skipped not in path.resolve().parents
+        ):
+            yield SourceRecord(inside.as_posix(), path)
+
+
+def _row(record: SourceRecord, recipe: str | None) -> dict[str, object]:
+    path = record.path.absolute()
+    try:
+        stat = path.stat()
+        state = f"{stat.st_size}|{stat.st_mtime_ns}"
+    except OSError:
+        state = "missing"  # the probe says so
+    crop = (
+        None
+        if record.crop is None
+        else tuple(round(value) for value in (record.crop.left, record.crop.top, record.crop.right, record.crop.bottom))
+    )
+    key = f"{record.source_id}|{path}|{state}|{record.start_s}|{record.end_s}|{crop}"
+    return {
+        "source_key": hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        "source_id": record.source_id.encode("utf-8", "replace").decode(),
+        "source_uri": str(path),
+        "recipe": recipe,
+        "license": record.license,
+        "consent": record.consent,
+        "window_start_s": record.start_s,
+        "window_end_s": record.end_s,
+        **({} if crop is None else dict(zip(_CROP, crop, strict=True))),
+        **record.declared,
+        "label_source": "declared" if record.declared else None,
+    }

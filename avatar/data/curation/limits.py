@@ -1,0 +1,139 @@
+"""Limits: which values of which column reject a clip, row by row in the workers and column by column in the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avatar.errors import OptionError
+
+DERIVED = {"short_side_px": ("width_px", "height_px")}  # the least of these
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Rejects a clip under a name.
+
+    Attributes:
+        reason: the name, one of `reject_reasons` where it rejects.
+        column: of the manifest, or `short_side_px`.
+        min, max, max_abs: the accepted range, ends included.
+        none_of: values that reject.
+        key: where the column is a map (`mllm_flags`), whose value is meant.
+        when: column to value: the limit is for such clips only, as for one backend of several.
+        required: whether a clip that nobody measured is rejected too.
+    """
+
+    reason: str
+    column: str
+    min: float | None = None
+    max: float | None = None
+    max_abs: float | None = None
+    none_of: tuple[Any, ...] = ()
+    key: str | None = None
+    when: Mapping[str, Any] = field(default_factory=dict)
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min is None and self.max is None and self.max_abs is None and not self.none_of and not self.required:
+            raise OptionError(
+                f"limit {self.reason!r} rejects nothing; give it min, max, max_abs, none_of or required = true"
+            )
+
+    def rejects(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is rejected by what has been measured of it; `required` is for the decision alone."""
+        if any(row.get(column) != value for column, value in self.when.items()):
+            return False
+        value = _value(row, self.column, self.key)
+        if value is None:
+            return False
+        if self.none_of and value in self.none_of:
+            return True
+        return bool(
+            (self.min is not None and value < self.min)
+            or (self.max is not None and value > self.max)
+            or (self.max_abs is not None and abs(value) > self.max_abs)
+        )
+
+    def mask(self, table: pa.Table) -> np.ndarray:
+        """(N,) bool: the rows that are rejected, missing values included where the limit is required."""
+        values = _values(table, self.column, self.key)
+        bad = np.zeros(len(table), bool)
+        if values is not None:
+            tests = []
+            if self.min is not None:
+                tests.append(pc.less(values, self.min))
+            if self.max is not None:
+                tests.append(pc.greater(values, self.max))
+            if self.max_abs is not None:
+                tests.append(pc.greater(pc.abs(values), self.max_abs))
+            if self.none_of:
+                tests.append(pc.is_in(values, pa.array(list(self.none_of), values.type)))
+            for test in tests:
+                bad |= _bools(test)
+        if self.required:
+            bad |= np.ones(len(table), bool) if values is None else _bools(pc.is_null(values))
+        for column, value in self.when.items():
+            bad &= _bools(pc.equal(table.column(column), value)) if column in table.column_names else False
+        return bad
+
+    def words(self, row: Mapping[str, Any]) -> str:
+        """What the limit asks for and what the row has, for people."""
+        value = _value(row, self.column, self.key)
+        shown = "not measured" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        asked = [
+            f"{name} {getattr(self, name):g}" for name in ("min", "max", "max_abs") if getattr(self, name) is not None
+        ]
+        asked += [f"none of {', '.join(map(str, self.none_of))}"] if self.none_of else []
+        asked += ["required"] if self.required else []
+        return f"{self.column} {shown} ({', '.join(asked)})"
+
+
+def parse_limits(tables: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """Limits from the configuration's `[limits.NAME]`.
+
+    Raises:
+        OptionError: a key that a limit does not have, or none that it must have.
+    """
+    known = [name for name in Limit.__dataclass_fields__ if name != "reason"]
+    limits = []
+    for reason, values in tables.items():
+        if values is False:
+            continue
+        if not isinstance(values, Mapping) or "column" not in values or set(values) - set(known):
+            raise OptionError(
+                f"limit {reason!r} is {values}; it is false, or a table with column and {', '.join(known)}"
+            )
+        limits.append(Limit(reason, **{**values, "none_of": tuple(values.get("none_of", ()))}))
+    return tuple(limits)
+
+
+def first_reason(limits: Iterable[Limit], row: Mapping[str, Any]) -> str | None:
+    """The first limit that rejects a row by what has been measured so far."""
+    return next((limit.reason for limit in limits if limit.rejects(row)), None)
+
+
+def _value(row: Mapping[str, Any], column: str, key: str | None) -> Any:
+    if column in DERIVED:
+        parts = [part for name in DERIVED[column] if (part := row.get(name)) is not None]
+        return min(parts) if len(parts) == len(DERIVED[column]) else None
+    value = row.get(column)
+    return dict(value).get(key) if key is not None and value is not None else value
+
+
+def _values(table: pa.Table, column: str, key: str | None) -> pa.ChunkedArray | None:
+    if column in DERIVED:
+        return pc.min_element_wise(*(table.column(name) for name in DERIVED[column]), skip_nulls=False)
+    if column not in table.column_names:
+        return None
+    values = table.column(column)
+    return pc.map_lookup(values, key, "first") if key is not None else values
+
+
+def _bools(values: Any) -> np.ndarray:
+    return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), bool)

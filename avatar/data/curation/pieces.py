@@ -1,0 +1,17 @@
+"""A stage on one row: its values, or the words of what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from avatar.data.engines.work import Piece
+from avatar.errors import AvatarError
+
+
+def piece_of(output: str, measure: Callable[[], Mapping[str, Any]]) -> Piece:
+    """Calls `measure`; whatever it raises becomes the piece's error."""
+    try:
+        return Piece(output, dict(measure()))
+    except Exception as err:  # one bad file never stops a run, whatever is bad about it
+        return Piece(output, {}, str(err) if isinstance(err, AvatarError) else f"{type(err).__name__}: {err}")
