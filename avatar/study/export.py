@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from avatar.errors import InputError, OptionError, OutputError
+from avatar.errors import OptionError, OutputError
+from avatar.media import probe_video, read_waveform
 from avatar.media.output import check_output, staged
 from avatar.study.blinding import EPOCH_S, tell_tales
 from avatar.study.clips import (
@@ -27,13 +27,14 @@ from avatar.study.clips import (
     write_clip,
     write_portrait,
 )
-from avatar.study.design import Design, Shown, make_design, session_minutes
-from avatar.study.formats import Key, KeyClip, Study, Trial, dump_json
+from avatar.study.design import Design, Shown, make_design
+from avatar.study.formats import Key, Study, dump_json
+from avatar.study.naming import Namer, blind, original_of
+from avatar.study.presets import preset_generator
 from avatar.study.spec import ItemSpec, StudySpec, SystemSpec
 
 Generate = Callable[[SystemSpec, ItemSpec, Path], None]  # writes the clip of a preset
 Progress = Callable[[str, int, int], None]  # what, done, of how many
-_NAME_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,15 @@ class Exported:
 
     Attributes:
         folder, key: the paths.
-        study: what the folder holds.
+        study: what the folder holds; design: who sees what.
         num_bytes: of the folder.
     """
 
     folder: Path
     key: Path
     study: Study
+    design: Design
     num_bytes: int
-
-
-@dataclass(frozen=True)
-class _Namer:
-    """Names that nobody can make or undo without the salt."""
-
-    salt: bytes
-
-    def __call__(self, *words: object) -> str:
-        text = "\0".join(map(str, words)).encode()
-        return hmac.new(self.salt, text, hashlib.sha256).hexdigest()[:_NAME_DIGITS]
 
 
 def export_study(
@@ -82,7 +73,7 @@ def export_study(
         spec: the study file, see `read_spec`.
         folder: to be made; appears whole or not at all.
         key: the JSON file that says what each clip is; outside `folder`.
-        generate: makes the clips of systems that are presets.
+        generate: makes the clips of systems that are presets; None: as `avatar animate` does.
         work: where those are kept for the next time; None: nowhere.
         overwrite: whether an earlier folder and key may be replaced.
         progress: told of the clips generated and written.
@@ -102,10 +93,11 @@ def export_study(
             item.id: common_target([sources[system.name, item.id] for system in spec.systems], spec.media)
             for item in spec.items
         }
-        design = make_design(spec, {item: target.num_frames / spec.media.fps for item, target in targets.items()})
-        namer = _Namer(_salt(spec, sources))
+        durations_s = {item: target.num_frames / spec.media.fps for item, target in targets.items()}
+        design = make_design(spec, durations_s)
+        namer = Namer(_salt(spec, sources))
         media = _write_media(spec, design, sources, targets, beside / "clips", tell)
-        study, secret = _study_and_key(spec, design, targets, namer)
+        study, secret = blind(spec, design, durations_s, namer)
         out = beside / "study"
         _place(media, secret, namer, out)
         _place_portraits(spec, namer, out)
@@ -117,7 +109,26 @@ def export_study(
             shutil.rmtree(folder)
         os.replace(out, folder)
     _write_key(secret, key, overwrite)
-    return Exported(folder, key, study, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+    num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Exported(folder, key, study, design, num_bytes)
+
+
+def planned_design(spec: StudySpec) -> Design:
+    """The design that an export would have, from the lengths of the clips that are there or of the speech; makes nothing.
+
+    Raises:
+        OptionError: clips are missing, or the design does not fit a session.
+        MediaError: a file cannot be read.
+    """
+    _check_files(spec)
+    folder = next((system.folder for system in spec.systems if system.folder is not None), None)
+    durations_s = {}
+    for item in spec.items:
+        if folder is not None:
+            durations_s[item.id] = probe_video(folder / f"{item.id}.mp4").duration_s
+        elif item.speech is not None:
+            durations_s[item.id] = read_waveform(item.speech).duration_s
+    return make_design(spec, durations_s)
 
 
 def _check_places(folder: Path, key: Path, overwrite: bool) -> tuple[Path, Path]:
@@ -138,19 +149,18 @@ def _sources(spec: StudySpec, made: Path, generate: Generate | None, tell: Progr
     """Every system's clip of every item.
 
     Raises:
-        OptionError: clips are missing, or a preset cannot be used here.
+        OptionError: clips are missing.
     """
     _check_files(spec)
     paths: dict[tuple[str, str], Path] = {}
     wanted = [(system, item) for system in spec.systems if system.preset is not None for item in spec.items]
-    if wanted and generate is None:
-        raise OptionError(f"system {wanted[0][0].name} is a preset; give `generate`, which makes its clips")
+    make = generate or preset_generator()
     for done, (system, item) in enumerate(wanted):
         tell("clips made", done, len(wanted))
         path = made / system.name / f"{item.id}.mp4"
-        if not path.is_file() and generate is not None:
+        if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            generate(system, item, path)
+            make(system, item, path)
         paths[system.name, item.id] = path
     for system in spec.systems:
         if system.folder is not None:
@@ -202,7 +212,7 @@ def _write_media(
 ) -> dict[Shown, Path]:
     """The clips that are shown, each once: a repeat or practice is a copy of the rated one."""
     folder.mkdir()
-    shown = {_original(shown) for slot in (design.practice, *design.slots) for shown in slot}
+    shown = {original_of(shown) for slot in (design.practice, *design.slots) for shown in slot}
     ordered = sorted(shown, key=lambda one: (one.item, one.system, one.trap or ""))
     files: dict[Shown, Path] = {}
     for done, one in enumerate(ordered):
@@ -213,49 +223,7 @@ def _write_media(
     return files
 
 
-def _original(shown: Shown) -> Shown:
-    return shown if shown.kind == "trap" else Shown(shown.system, shown.item)
-
-
-def _study_and_key(spec: StudySpec, design: Design, targets: dict[str, Target], namer: _Namer) -> tuple[Study, Key]:
-    portraits = {item.id: f"media/{namer('portrait', item.id)}.jpg" for item in spec.items if item.portrait is not None}
-    real = spec.real.name if spec.real else None
-    clips: dict[str, KeyClip] = {}
-    trials: dict[str, str] = {}
-
-    def trial(shown: Shown, *place: object) -> Trial:
-        clip = f"media/{namer('clip', shown)}.mp4"
-        kind = ("real" if shown.system == real else "generated") if shown.kind == "rated" else shown.kind
-        repeats = f"media/{namer('clip', _original(shown))}.mp4" if shown.kind == "repeat" else None
-        clips[clip] = KeyClip(shown.system, shown.item, kind, shown.trap, repeats)
-        name = "t" + namer("trial", *place)
-        trials[name] = clip
-        return Trial(name, clip, portraits.get(shown.item), targets[shown.item].num_frames / spec.media.fps)
-
-    practice = tuple(trial(shown, "practice", place) for place, shown in enumerate(design.practice))
-    slots = tuple(
-        tuple(trial(shown, slot, place) for place, shown in enumerate(sequence))
-        for slot, sequence in enumerate(design.slots)
-    )
-    minutes = [session_minutes([one.duration_s for one in practice + slot], len(spec.scales)) for slot in slots]
-    texts = {name: getattr(spec, name) for name in "title about contact pay data_until languages scales ask".split()}
-    study = Study(id=namer("study"), version="", minutes=round(max(minutes)), practice=practice, slots=slots, **texts)
-    study = replace(study, version=hashlib.sha256(dump_json(study.to_json()).encode()).hexdigest()[:_NAME_DIGITS])
-    key = Key(
-        study_id=study.id,
-        study_version=study.version,
-        seed=spec.seed,
-        salt=namer.salt.hex(),
-        systems={system.name: system.title for system in spec.systems},
-        real=real,
-        items={item.id: {"language": item.language, "groups": item.groups} for item in spec.items},
-        clips=dict(sorted(clips.items())),
-        trials=dict(sorted(trials.items())),
-    )
-    return study, key
-
-
-def _place(files: dict[Shown, Path], key: Key, namer: _Namer, out: Path) -> None:
+def _place(files: dict[Shown, Path], key: Key, namer: Namer, out: Path) -> None:
     """Copies in the order of their names, so that the order in the directory says nothing; for each item of one size."""
     (out / "media").mkdir(parents=True)
     of_item: dict[str, list[Path]] = {}
@@ -274,7 +242,7 @@ def _place(files: dict[Shown, Path], key: Key, namer: _Namer, out: Path) -> None
             os.utime(path, (EPOCH_S, EPOCH_S))
 
 
-def _place_portraits(spec: StudySpec, namer: _Namer, out: Path) -> None:
+def _place_portraits(spec: StudySpec, namer: Namer, out: Path) -> None:
     portraits = {namer("portrait", item.id): item.portrait for item in spec.items if item.portrait is not None}
     for name, portrait in sorted(portraits.items()):
         write_portrait(portrait, out / "media" / f"{name}.jpg")
@@ -299,21 +267,3 @@ def _write_key(key: Key, path: Path, overwrite: bool) -> None:
     with staged(path, overwrite) as name:
         Path(name).write_text(dump_json(key.to_json()), encoding="utf-8")
     path.chmod(0o600)
-
-
-def check_folder_is_of(study: Study, key: Key) -> None:
-    """Whether a key belongs to a folder.
-
-    Raises:
-        InputError: it does not.
-    """
-    if (study.id, study.version) != (key.study_id, key.study_version):
-        raise InputError(
-            f"the key is of study {key.study_id}, version {key.study_version}, and the folder of {study.id}, version "
-            f"{study.version}; give the key that was written with it"
-        )
-
-
-def systems_in(key: Key, sequence: Sequence[Trial]) -> list[str]:
-    """The systems behind a sequence of trials."""
-    return [key.clips[trial.clip].system for trial in sequence]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def _check_fits(session: Session, study: Study, where: str) -> None:
 
 
 def read_sessions(paths: Sequence[str | Path]) -> list[Session]:
-    """Reads results, however they came: session files (.json), tables (.csv), or folders of either.
+    """Reads results, however they came: session files (.json), tables (.csv), the server's file (.db), or folders of these.
 
     A rater who appears twice with the same slot is one session; the later answers count.
 
@@ -165,13 +165,15 @@ def read_sessions(paths: Sequence[str | Path]) -> list[Session]:
     """
     found: dict[tuple[str, int], Session] = {}
     for path in _files(paths):
-        sessions = _from_csv(path) if path.suffix == ".csv" else [_from_file(path)]
+        sessions = _READERS[path.suffix](path)
         for session in sessions:
             who = (session.rater, session.slot)
             found[who] = _merged(found[who], session) if who in found else session
     if not found:
         given = ", ".join(map(str, paths))
-        raise InputError(f"no results in {given}; give session files (.json), tables (.csv), or folders of either")
+        raise InputError(
+            f"no results in {given}; give session files (.json), tables (.csv), a server's .db, or folders of these"
+        )
     return [found[who] for who in sorted(found)]
 
 
@@ -188,16 +190,24 @@ def write_sessions_csv(sessions: Iterable[Session]) -> str:
 def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
     for path in map(Path, paths):
         if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if file.suffix in (".json", ".csv"))
-        elif path.suffix in (".json", ".csv") and path.is_file():
+            yield from sorted(file for file in path.iterdir() if file.suffix in _READERS)
+        elif path.suffix in _READERS and path.is_file():
             yield path
         else:
-            what = "there is no file" if not path.exists() else "results end in .json or .csv, unlike"
-            raise InputError(f"{what} {path}; give session files (.json), tables (.csv), or folders of either")
+            what = "there is no file" if not path.exists() else "results end in .json, .csv or .db, unlike"
+            raise InputError(
+                f"{what} {path}; give session files (.json), tables (.csv), a server's .db, or folders of these"
+            )
 
 
-def _from_file(path: Path) -> Session:
-    return session_from_json(read_json(path, "session"), where=str(path))
+def _from_file(path: Path) -> list[Session]:
+    return [session_from_json(read_json(path, "session"), where=str(path))]
+
+
+def _from_server(path: Path) -> list[Session]:
+    from avatar.study.server import collected_sessions  # which writes sessions, and so imports this module
+
+    return collected_sessions(path)
 
 
 def _merged(one: Session, other: Session) -> Session:
@@ -248,3 +258,6 @@ def _add_row(sessions: dict[tuple[str, str], dict[str, Any]], row: Mapping[str, 
 
 def _blank(value: Any) -> Any:
     return "" if value is None else value
+
+
+_READERS: dict[str, Callable[[Path], list[Session]]] = {".json": _from_file, ".csv": _from_csv, ".db": _from_server}

@@ -1,0 +1,119 @@
+"""Whose answers do not count: traps that were missed, answers that follow nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from avatar.study.analysis.table import rated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAILED_TRAP_SCORE = 4  # on LS: "good" or better for a muted clip or lips 400 ms early
+FAILED_TRAPS = 2  # so many exclude a rater; fewer than that many traps exclude nobody
+P913_CORRELATION = 0.75  # shown; it was made for compression, where raters agree far more than about faces
+_LEVEL = 0.01  # how sure we are that a rater follows the others less than half as well as the median rater
+_MIN_SPREAD = 0.2  # of all a rater's scores; less is the same answer to everything
+_MIN_REPEAT_GAP = 2.0  # mean difference between two answers to one clip
+
+
+def screen(table: pd.DataFrame) -> pd.DataFrame:
+    """Looks at each rater.
+
+    Args:
+        table: everything, see `ratings_table`.
+
+    Returns:
+        Columns rater, answers, traps, traps_failed, correlation (with the mean of the others, each scale centred), spread,
+        repeat_gap (mean absolute difference on hidden repeats), below_p913, reasons ("" for those who stay).
+
+    A rater leaves for two missed traps, for a correlation surely below half the median rater's, for the same answer to
+    everything, or for repeats that differ by two points on average. The fixed threshold of ITU-T P.913, 0.75, is shown but not
+    used: on talking faces attentive raters do not reach it.
+    """
+    import pandas as pd
+
+    correlations, counts = follows_others(rated(table))
+    typical = float(np.nanmedian(list(correlations.values()))) if correlations else float("nan")
+    repeats = repeat_gaps(table)
+    rows = []
+    for rater, part in table.groupby("rater"):
+        traps = part[(part["kind"] == "trap") & (part["scale"] == "LS")]
+        failed = int((traps["score"] >= FAILED_TRAP_SCORE).sum())
+        spread = float(rated(part)["score"].std(ddof=0))
+        follows = correlations.get(str(rater), float("nan"))
+        gap = float(repeats[repeats["rater"] == rater]["gap"].mean()) if len(repeats) else float("nan")
+        reasons = []
+        if failed >= FAILED_TRAPS:
+            reasons.append(f"{failed} of {len(traps)} traps missed")
+        if _is_apart(follows, typical, counts.get(str(rater), 0)):
+            reasons.append(f"follows the others at {follows:.2f}, the median rater at {typical:.2f}")
+        if spread < _MIN_SPREAD:
+            reasons.append("gave the same answer to everything")
+        if gap >= _MIN_REPEAT_GAP:
+            reasons.append(f"repeats differ by {gap:.1f} points")
+        rows.append(
+            {
+                "rater": rater,
+                "answers": int(part["trial"].nunique()),
+                "traps": len(traps),
+                "traps_failed": failed,
+                "correlation": follows,
+                "spread": spread,
+                "repeat_gap": gap,
+                "below_p913": bool(follows < P913_CORRELATION),
+                "reasons": "; ".join(reasons),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def follows_others(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, int]]:
+    """Each rater's correlation with the mean of the others over all clips and scales, each scale centred for each rater.
+
+    Returns:
+        Correlations, and the numbers of clips that they are made of, by rater.
+    """
+    wide = table.pivot_table("score", "rater", ["scale", "clip"], aggfunc="mean")
+    scores = wide.to_numpy(float).copy()
+    scales = wide.columns.get_level_values("scale")
+    for scale in set(scales):
+        of_scale = np.asarray(scales == scale)
+        scores[:, of_scale] -= np.nanmean(scores[:, of_scale], axis=1, keepdims=True)
+    known = np.isfinite(scores)
+    total, count = np.where(known, scores, 0).sum(0), known.sum(0)
+    correlations, counts = {}, {}
+    for index, rater in enumerate(wide.index):
+        shared = known[index] & (count > 1)
+        mine = scores[index, shared]
+        others = (total[shared] - mine) / (count[shared] - 1)
+        counts[str(rater)] = len({clip for _, clip in wide.columns[shared]})
+        varies = len(mine) > 2 and mine.std() > 0 and others.std() > 0
+        correlations[str(rater)] = float(np.corrcoef(mine, others)[0, 1]) if varies else float("nan")
+    return correlations, counts
+
+
+def repeat_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """Hidden repeats beside the first answers to the same clips.
+
+    Returns:
+        Columns rater, scale, first, second, gap (absolute); a row for each repeat and scale.
+    """
+    again = table[table["kind"] == "repeat"][["rater", "scale", "repeats", "score"]]
+    first = rated(table)[["rater", "scale", "clip", "score"]]
+    both = again.merge(first, left_on=["rater", "scale", "repeats"], right_on=["rater", "scale", "clip"])
+    both = both.rename(columns={"score_x": "second", "score_y": "first"})
+    both["gap"] = (both["second"] - both["first"]).abs()
+    return both[["rater", "scale", "first", "second", "gap"]]
+
+
+def _is_apart(correlation: float, typical: float, num_clips: int) -> bool:
+    """Whether a correlation is surely below half the typical one (Fisher's z); never where there is little to follow."""
+    if not np.isfinite(correlation) or not np.isfinite(typical) or typical <= 0 or num_clips < 6:
+        return False
+    reach = stats.norm.ppf(1 - _LEVEL) / np.sqrt(num_clips - 3)
+    is_below = bool(np.arctanh(min(correlation, 0.999)) + reach < np.arctanh(min(typical, 0.999)))
+    return is_below and correlation < typical / 2
