@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from avatar import __version__
+from avatar.choices import add_published_choices, choices_for
 from avatar.errors import AvatarError, MissingDependencyError, OutputError
 from avatar.train.command import add_train
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from avatar.types import FaceChoice
 
 _CHOICES = (  # options of `animate` that a preset may have or not
-    "emotion seed size face speakers steps guidance head_motion runtime prompt negative_prompt text_guidance masks memory".split()
+    "emotion seed size face speakers steps guidance head_motion runtime prompt negative_prompt text_guidance masks memory "
+    "guidance_kind shift sampler long_video handover colour_match reference".split()
 )
 _NO_MEMORY = "there is not enough memory; try --memory low with a published preset, or a smaller --size"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
@@ -113,7 +115,7 @@ def _add_animate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "or auto: taken from the voice (default: neutral)",
     )
     _add_choices(parser)
-    _add_published_choices(parser)
+    add_published_choices(parser)
     parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
     parser.set_defaults(run=_animate, interrupted="interrupted; nothing was written")
 
@@ -155,31 +157,6 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         choices=("torch", "openvino"),
         help="what computes the networks: torch (default), or openvino: 0.6 of their time on a CPU, the same video "
         '(needs pip install "avatar[openvino]"; slow to start the first time)',
-    )
-
-
-def _add_published_choices(parser: argparse.ArgumentParser) -> None:
-    """Options of `animate` that published presets alone have."""
-    group = parser.add_argument_group("options of published presets (a preset refuses what it does not have)")
-    group.add_argument("--prompt", metavar="TEXT", help="what the video shows")
-    group.add_argument("--negative-prompt", metavar="TEXT", help="what it does not show")
-    group.add_argument(
-        "--text-guidance", type=float, metavar="X", help="guidance scale for the prompt (default: the preset's)"
-    )
-    group.add_argument(
-        "--mask",
-        dest="masks",
-        action="append",
-        default=[],
-        metavar="PICTURE",
-        help="a picture as large as PORTRAIT, white where the speaker is, whose sound then acts there alone; one for each "
-        "speaker, in their order; or the word faces: around each one's face",
-    )
-    group.add_argument(
-        "--memory",
-        choices=("low", "balanced", "fast"),
-        help="where weights are kept: fast: all on the device; balanced: one network at a time; low: in 8 bits, brought to "
-        "the device block by block (default: balanced, without an accelerator fast); what each needs is printed first",
     )
 
 
@@ -236,8 +213,6 @@ def _animate(args: argparse.Namespace) -> None:
         check_file(mask, "picture")
     if not args.debug:
         _quieten_libraries()
-    from avatar.choices import choices_for
-
     choices = choices_for(args.preset, _given(args), notify=_notify)
     from avatar.pipeline import AvatarPipeline
 

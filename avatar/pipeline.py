@@ -149,7 +149,7 @@ class AvatarPipeline(DiffusionPipeline):
                 `"debug:echomimic-v3"`) gives a `WanAvatarPipeline`, which is called in the same way.
             runtime: see `use_runtime`.
             notify: told in a sentence what takes long, or much memory, before it begins.
-            kwargs: as for `DiffusionPipeline.from_pretrained`; of a published system `memory`, `device` and `dtype`, see
+            kwargs: as for `DiffusionPipeline.from_pretrained`; of a published system `memory`, `device`, `dtype` and `reference`, see
                 `avatar.hub.load.load_published`.
 
         Raises:

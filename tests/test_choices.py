@@ -12,7 +12,7 @@ from avatar.errors import OptionError
 from avatar.pipeline import Options
 from avatar.wan.pipeline import WanOptions
 
-OF_LOADING = {"runtime", "memory"}
+OF_LOADING = {"runtime", "memory", "reference"}
 
 
 def test_every_option_is_one_that_the_pipeline_has() -> None:
@@ -30,6 +30,11 @@ def test_options_are_sorted_and_renamed() -> None:
     assert not own.published
     assert own.loading == {"runtime": "openvino", "notify": print} and own.video == {"guidance_scale": 2.0}
     assert choices_for("embedded", {}, notify=print).loading == {}
+
+
+def test_emotion_is_for_those_who_bring_an_adapter_for_it() -> None:
+    choices = choices_for("debug:multitalk", {"emotion": "happy", "reference": "mine.safetensors"})
+    assert choices.loading == {"reference": "mine.safetensors"} and choices.video == {"emotion": "happy"}
 
 
 def test_the_word_faces_is_no_picture() -> None:

@@ -100,7 +100,7 @@ def test_every_option_reaches_the_pipeline(pipeline: type[FakePipeline], tmp_pat
         (["--speaker", "her.wav"], "is not FACE=SPEECH"),
         (["--speaker", "2="], "is not FACE=SPEECH"),
         (["--seed", "x"], "invalid int value"),
-        (["--colour"], "unrecognized arguments"),
+        (["--hat"], "unrecognized arguments"),
     ],
 )
 def test_wrong_usage_exits_2_and_names_the_option(

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import wave
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from avatar import AvatarPipeline
 from avatar.cli import main
 from avatar.debug import DEBUG_SYSTEMS, write_debug_files
 from avatar.dit.published import PUBLISHED_PRESETS
+from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import MissingDependencyError, OptionError
 from avatar.media import read_picture, write_picture
 from avatar.wan.pipeline import WanAvatarPipeline
+from avatar.wan.reference import attach_reference
+from avatar.wan.reference_file import save_reference
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PORTRAIT, HELLO = EXAMPLES / "astronaut.png", EXAMPLES / "hello.wav"
@@ -157,13 +163,58 @@ def test_python_gives_a_published_pipeline_under_the_same_name(folder: Path, por
 
 
 def test_bfloat16_as_on_a_gpu_runs_too(folder: Path, portrait: Path, speech: Path) -> None:
-    import torch
-
     pipe = AvatarPipeline.from_pretrained(folder, dtype=torch.bfloat16)
     assert pipe.transformer.dtype == pipe.audio_projector.dtype == torch.bfloat16
     assert pipe.vae.dtype == pipe.speech_encoder.dtype == torch.float32
     clip = pipe(portrait=portrait, speech=speech, size_px=32, num_inference_steps=1)
     assert clip.frames().shape == (15, 32, 32, 3)
+
+
+def test_how_it_is_guided_and_cut_can_be_said(portrait: Path, speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    argv = ["animate", str(portrait), str(speech), "-o", str(out), "--overwrite", "--preset", "debug:echomimic-v3"]
+    argv += ["--size", "32", "--steps", "4"]
+
+    def film(*more: str) -> np.ndarray:
+        assert main([*argv, *more]) == 0
+        return _film(out)[0]
+
+    plain = film()
+    ways = [
+        "--guidance-kind plain",
+        "--shift 1",
+        "--sampler unipc",
+        "--long-video shifted --shift 2",
+        "--colour-match 1",
+        "--handover latents",
+    ]
+    assert all(not np.array_equal(film(*way.split()), plain) for way in ways)
+
+
+def test_who_brings_an_adapter_for_emotion_may_ask_for_one(folder: Path, tmp_path: Path) -> None:
+    base = AvatarTransformer3DModel.from_wan(folder / PUBLISHED_PRESETS["echomimic-v3"].base.download.repository)
+    attach_reference(base, identity="features")
+    with torch.no_grad():
+        for name, parameter in base.named_parameters():
+            if name.endswith(".gate"):
+                parameter.fill_(30.0)
+    reference, out = save_reference(base, tmp_path / "reference.safetensors"), tmp_path / "out.mp4"
+    argv = ["animate", str(PORTRAIT), str(_wav(tmp_path / "s.wav", 0.1)), "-o", str(out), "--overwrite"]
+    argv += ["--preset", str(folder), "--size", "64", "--steps", "1", "--reference", str(reference)]
+    films = []
+    for emotion in ([], ["--emotion", "happy"], ["--emotion", str(PORTRAIT)], ["--emotion", "auto"]):
+        assert main([*argv, *emotion]) == 0
+        films.append(_film(out)[0])
+    assert not any(np.array_equal(films[0], film) for film in films[1:])
+    assert not np.array_equal(films[1], films[2])
+    assert main([*argv, "--emotion", "peckish"]) == 2
+
+
+def test_the_list_of_presets_does_without_torch() -> None:
+    code = "import sys; from avatar.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    for name in ([], ["infinitetalk"]):
+        done = subprocess.run([sys.executable, "-c", code, "presets", *name], capture_output=True, text=True)
+        assert done.returncode == 0 and "infinitetalk" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -191,6 +242,15 @@ def test_bfloat16_as_on_a_gpu_runs_too(folder: Path, portrait: Path, speech: Pat
         ("debug:multitalk", ["--guidance", "nan"], "audio_guidance_scale must lie between 0 and 20, not nan"),
         ("debug:multitalk", ["--text-guidance", "-1"], "text_guidance_scale must lie between 0 and 20, not -1"),
         ("debug:multitalk", ["--prompt", "a" * 600], "the prompt has 602 tokens"),
+        ("debug:multitalk", ["--shift", "0"], "the shift of the noise levels must lie above 0, up to 100, not 0"),
+        (
+            "debug:multitalk",
+            ["--guidance-kind", "falling"],
+            "falling guidance goes with branches nested text_then_audio",
+        ),
+        ("debug:multitalk", ["--long-video", "windows", "--handover", "pixels"], "handover is between chunks"),
+        ("debug:multitalk", ["--reference", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        ("embedded", ["--shift", "2", "--reference", "x"], "'embedded' has no --shift, --reference; it takes"),
         ("debug:multitalk", ["--speaker", f"1={HELLO}"], "two speakers have the same face"),
     ],
     ids=lambda value: "_".join(value)[:30] if isinstance(value, list) else None,

@@ -15,6 +15,7 @@ from torch import Tensor
 from avatar.errors import OptionError
 
 MAX_SEED = 2**32 - 1
+MAX_SHIFT = 100
 Spacing = Literal["to_zero", "to_one"]
 
 
@@ -62,6 +63,8 @@ def flow_sigmas(num_steps: int, shift: float, spacing: Spacing = "to_zero") -> T
 
 
 def _shifted(sigmas: Tensor, shift: float) -> Tensor:
+    if not 0 < shift <= MAX_SHIFT:
+        raise OptionError(f"the shift of the noise levels must lie above 0, up to {MAX_SHIFT}, not {shift}; 1 is none")
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 
 

@@ -15,7 +15,7 @@ from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.published.preset import Download
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.dit.wan_files import settings_beside
-from avatar.errors import MissingDependencyError
+from avatar.errors import InputError, MissingDependencyError
 from avatar.hub.files import Place, place_of
 from avatar.hub.sizes import size_of
 from avatar.wan.memory import use_memory
@@ -34,6 +34,7 @@ def load_published(
     memory: str | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    reference: str | Path | None = None,
     notify: Notify | None = None,
 ) -> WanAvatarPipeline:
     """Loads a published system; nothing is fetched.
@@ -43,6 +44,7 @@ def load_published(
         memory: one of `avatar.wan.ways.MEMORY`; None for `balanced` with an accelerator and `fast` without.
         device: where it computes; None for the accelerator, or the CPU without one.
         dtype: of the networks that are not kept in float32; None for bfloat16, and float32 for tiny random models.
+        reference: file of trained identity and emotion adapters (`avatar.wan.reference_file`); None for none.
         notify: told in a sentence what it needs, before anything is loaded.
 
     Raises:
@@ -54,6 +56,8 @@ def load_published(
     device = device or _accelerator()
     memory = memory or ("fast" if device == "cpu" else "balanced")
     check_memory(memory, device)
+    if reference is not None and not Path(reference).is_file():
+        raise InputError(f"there is no file {reference}: give adapters that save_reference wrote")
     tell = notify or (lambda words: None)
     with _files(place) as folder:
         place = Place(place.preset, folder)
@@ -62,7 +66,7 @@ def load_published(
             raise MissingDependencyError(_what_is_missing(place, missing))
         tiny = bool(settings_beside(_folder(place, place.preset.encoder)).get(DEBUG_MARK))
         tell(_NOISE.format(place.preset.title) if tiny else _what_it_needs(place, memory, device))
-        pipeline = _load(place, dtype or (torch.float32 if tiny else torch.bfloat16))
+        pipeline = _load(place, dtype or (torch.float32 if tiny else torch.bfloat16), reference)
     return use_memory(pipeline, memory, device)  # type: ignore[arg-type]
 
 
@@ -78,7 +82,7 @@ def _files(place: Place) -> Iterator[Path | None]:
         yield write_debug_files(folder, place.preset.name)
 
 
-def _load(place: Place, dtype: torch.dtype) -> WanAvatarPipeline:
+def _load(place: Place, dtype: torch.dtype, reference: str | Path | None) -> WanAvatarPipeline:
     preset = place.preset
     adapter_file = _folder(place, preset.adapter) / preset.adapter.files[0]
     encoder = _folder(place, preset.encoder)
@@ -98,6 +102,7 @@ def _load(place: Place, dtype: torch.dtype) -> WanAvatarPipeline:
         with_adapter,
         encoder,
         transformer=base if components is not None else None,
+        reference=reference,
         dtype=dtype,
     )
 

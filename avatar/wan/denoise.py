@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,35 +16,12 @@ from avatar.dit.published.loading import PublishedAdapter
 from avatar.dit.sampler import sample_euler, with_pinned
 from avatar.errors import OptionError
 from avatar.types import Conditioning
+from avatar.wan.experts import Experts
 from avatar.wan.plan import Windows
 
 Sampler = Literal["euler", "unipc"]
 Progress = Callable[[int, int], None]  # steps done, steps in all
 TRAIN_TIMESTEPS = 1000
-_ROUNDING = 1e-6  # noise levels are float32
-
-
-@dataclass(frozen=True)
-class Experts:
-    """The model that denoises, or Wan 2.2's two.
-
-    Attributes:
-        much_noise: the adapter on its transformer; the only one of Wan 2.1.
-        little_noise: the same on the other expert.
-        boundary: noise level sigma from which upwards `much_noise` is asked.
-    """
-
-    much_noise: PublishedAdapter
-    little_noise: PublishedAdapter | None = None
-    boundary: float = 0.0
-
-    def __post_init__(self) -> None:
-        if (self.little_noise is None) != (self.boundary == 0):
-            raise OptionError("a second expert needs a boundary between 0 and 1, and a boundary a second expert")
-
-    def at(self, sigma: float) -> PublishedAdapter:
-        much = self.little_noise is None or sigma > self.boundary - _ROUNDING
-        return self.much_noise if much else self.little_noise  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -84,7 +61,7 @@ class WanSampling:
 @torch.no_grad()
 def denoise(
     experts: Experts,
-    conditioning: Conditioning,
+    conditioning: Conditioning | Sequence[Conditioning],
     noise: Tensor,
     sampling: WanSampling,
     pinned: Tensor | None = None,
@@ -94,7 +71,7 @@ def denoise(
 
     Args:
         experts: the model.
-        conditioning: of the chunk.
+        conditioning: of the chunk; a sequence has one for each expert, whose projectors make sound of their own.
         noise: [1, C, F, h, w] float32.
         sampling: how.
         pinned: [1, C, k, h, w] first latent frames that are known and put back before every step; None for none.
@@ -103,19 +80,21 @@ def denoise(
     Returns:
         [1, C, F, h, w] float32.
     """
+    of_each = [conditioning] if isinstance(conditioning, Conditioning) else conditioning
     steps = 0
     projection = None if sampling.projected is None else AdaptiveProjectedGuidance(*sampling.projected)
 
     def velocity(latents: Tensor, sigma: float) -> Tensor:
         nonlocal steps
         rule = sampling.step(steps)
-        told, latents, windows = rule.conditioning(conditioning), with_pinned(latents, pinned), 0
+        adapter, mine = experts.at(sigma), of_each[-1 if experts.is_little(sigma) else 0]
+        told, latents, windows = rule.conditioning(mine), with_pinned(latents, pinned), 0
 
         def of_window(part: Tensor, frames: Tensor | None) -> Tensor:
             nonlocal windows
             window, windows = f"@{windows}" if windows else "", windows + 1
             shown = told if frames is None else told.at_frames(frames)
-            return _velocity(experts.at(sigma), shown, part, sigma, _Combine(rule.rule, projection), window)
+            return _velocity(adapter, shown, part, sigma, _Combine(rule.rule, projection), window)
 
         result = _in_windows(of_window, latents, sampling.windows, steps)
         steps += 1

@@ -10,7 +10,7 @@ EchoMimicV3), or as latents that never pass through the codec (InfiniteTalk).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,7 +41,8 @@ from avatar.media import read_speech, sound_of_video
 from avatar.types import Conditioning, FaceChoice, Picture, Speech, VideoShape, Waveform
 from avatar.wan.cast import Cast, cast_speakers
 from avatar.wan.condition import channels_of_condition, noise_of, pinned_latents, reference_latents
-from avatar.wan.denoise import Experts, Progress, Sampler, WanSampling, denoise, in_model_dtype
+from avatar.wan.denoise import Progress, Sampler, WanSampling, denoise, in_model_dtype
+from avatar.wan.experts import Experts, LoadAdapter, boundary_of, load_experts
 from avatar.wan.options import (
     DEFAULT_PROMPT,
     NEGATIVE_PROMPT,
@@ -54,8 +55,6 @@ from avatar.wan.reference import reference_adapters, reference_tokens
 from avatar.wan.reference_file import load_reference
 from avatar.wan.sound import features_of, tokens_of_chunk
 from avatar.wan.words import image_tokens, text_tokens
-
-LoadAdapter = Callable[[AvatarTransformer3DModel], PublishedAdapter]
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,8 @@ class WanAvatarPipeline(DiffusionPipeline):
         *,
         transformer: str | Path | None = None,
         reference: str | Path | None = None,
+        load_adapter_2: LoadAdapter | None = None,
+        boundary_ratio: float | None = None,
         dtype: torch.dtype | None = None,
     ) -> WanAvatarPipeline:
         """Loads everything from folders; nothing is fetched.
@@ -160,36 +161,40 @@ class WanAvatarPipeline(DiffusionPipeline):
             load_adapter: puts an adapter file onto the transformer, such as
                 `lambda model: fantasytalking.load(model, "fantasytalking_model.ckpt")`.
             speech_encoder: folder of the wav2vec2 model; None for `speech_encoder` among the components.
-            transformer: folder or file of another transformer than the components', see `AvatarTransformer3DModel.from_wan`.
+            transformer: folder or file of another transformer than the components', see `AvatarTransformer3DModel.from_wan`; or
+                a folder with both experts of Wan 2.2, see `avatar.wan.experts`.
             reference: file of trained identity and emotion adapters (`avatar.wan.reference_file`); None for none.
+            load_adapter_2: likewise for Wan 2.2's expert for little noise, where there is one; None for the same.
+            boundary_ratio: noise level between the experts; None for the repository's own, or else Wan's.
             dtype: of text encoder, CLIP and transformer; None for as stored. The VAE and the speech encoder stay float32.
 
         Raises:
             InputError: a folder or a part of it is missing.
             OptionError, WeightsError: parts that do not fit one another.
         """
-        folder = Path(components)
-        for part in ("tokenizer", "text_encoder", "vae"):
-            if not (folder / part).is_dir():
-                raise InputError(f"{folder} has no folder {part}: give a Wan repository in diffusers' layout")
-        base = AvatarTransformer3DModel.from_wan(folder if transformer is None else transformer, dtype=dtype)
-        adapter = load_adapter(base)
-        if reference is not None:
-            load_reference(adapter.transformer, reference)
-        settings = {} if dtype is None else {"dtype": dtype}
+        folder, settings = Path(components), {} if dtype is None else {"dtype": dtype}
+        first, second = load_experts(folder, load_adapter, transformer, load_adapter_2 or load_adapter, dtype)
+        for adapter in (first, second):
+            if reference is not None and adapter is not None:
+                load_reference(adapter.transformer, reference)
         clip = folder / "image_encoder"
-        needs_clip = adapter.transformer.config.image_dim is not None
+        needs_clip = first.transformer.config.image_dim is not None
         if needs_clip and not clip.is_dir():
             raise InputError(f"{folder} has no folder image_encoder, and the transformer attends to a picture")
+        if second is not None and boundary_ratio is None:
+            boundary_ratio = boundary_of(folder, first.transformer)
         return cls(
-            preset=adapter.preset,
+            preset=first.preset,
             tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder", **settings),
             vae=AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=torch.float32),
             speech_encoder=Wav2Vec2Model.from_pretrained(speech_encoder or folder / "speech_encoder").eval(),
-            transformer=adapter.transformer,
-            audio_projector=adapter.projector,
+            transformer=first.transformer,
+            audio_projector=first.projector,
             image_encoder=CLIPVisionModel.from_pretrained(clip, **settings) if needs_clip else None,
+            transformer_2=None if second is None else second.transformer,
+            audio_projector_2=None if second is None else second.projector,
+            boundary_ratio=boundary_ratio,
         )
 
     @torch.no_grad()
@@ -356,19 +361,19 @@ class WanAvatarPipeline(DiffusionPipeline):
             known, pinned = picture, self.codec.encode(known)[None]
         else:
             pinned = pinned_latents(self.codec, known, self.condition_channels)
-        adapter = self.experts.much_noise
-        sound = tokens_of_chunk(adapter, take.features, chunk)
-        conditioning = replace(
+        lasting = replace(
             take.told.at_frames(torch.zeros(noise.shape[2], dtype=torch.long)),
-            audio_tokens=sound.tokens,
-            audio_lengths=sound.lengths,
-            audio_null=sound.null,
             reference_latents=reference_latents(self.codec, picture, known, chunk.num_frames, self.condition_channels),
         )
         device = self._execution_device
+        told = []
+        for adapter in self.experts:
+            sound = tokens_of_chunk(adapter, take.features, chunk)
+            heard = replace(lasting, audio_tokens=sound.tokens, audio_lengths=sound.lengths, audio_null=sound.null)
+            told.append(in_model_dtype(heard, device, adapter.transformer.dtype))
         latents = denoise(
             self.experts,
-            in_model_dtype(conditioning, device, adapter.transformer.dtype),
+            told,
             noise.to(device),
             take.sampling,
             pinned,

@@ -20,7 +20,8 @@ from avatar.dit.sampler import shifted_sigmas
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.errors import OptionError
 from avatar.types import Conditioning
-from avatar.wan.denoise import Experts, WanSampling, denoise
+from avatar.wan.denoise import WanSampling, denoise
+from avatar.wan.experts import Experts
 from avatar.wan.plan import Windows
 
 TEXT_GUIDANCE = (GuidanceBranch(("text",)), GuidanceBranch((), 3.0))
