@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from avatar import __version__
 from avatar.choices import add_published_choices, choices_for
+from avatar.data.command import add_curate
 from avatar.errors import AvatarError, MissingDependencyError, OutputError
 from avatar.train.command import add_train
 
@@ -79,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_animate(commands)
     _add_presets(commands)
     _add_fetch(commands)
+    add_curate(commands, _help_formatter)
     add_train(commands, _help_formatter)
     return parser
 

@@ -35,24 +35,20 @@ class CurationConfig:
     limits: tuple[Limit, ...]
 
     @classmethod
-    def load(cls, config: str | Path | Mapping[str, Any] | None = None) -> CurationConfig:
-        """Reads a configuration.
+    def load(cls, *layers: str | Path | Mapping[str, Any] | None) -> CurationConfig:
+        """Reads a configuration over the defaults.
 
         Args:
-            config: a TOML file, or what would be in it; None: the defaults.
+            layers: TOML files, or what would be in them; a later one wins; None: nothing.
 
         Raises:
             OptionError: it cannot be read, or has a key or a kind of value that is not accepted.
         """
         defaults = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
         defaults.setdefault("scorer", {})
-        given: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
-        if isinstance(config, (str, Path)):
-            try:
-                given = tomllib.loads(Path(config).read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-                raise OptionError(f"the configuration {config} cannot be read: {err}; it is a TOML file") from err
-        values = _merged(defaults, given, "")
+        values: Mapping[str, Any] = defaults
+        for layer in layers:
+            values = _merged(values, _read(layer), "")
         return cls(values, parse_limits(values["limits"]))
 
     def __getitem__(self, key: str) -> Any:
@@ -67,6 +63,15 @@ class CurationConfig:
         """16 hex digits of all that can change a manifest; how it is computed is left out."""
         parts = {key: value for key, value in self.values.items() if key not in ("engine", "export")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(layer: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if not isinstance(layer, (str, Path)):
+        return layer or {}
+    try:
+        return tomllib.loads(Path(layer).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise OptionError(f"the configuration {layer} cannot be read: {err}; it is a TOML file") from err
 
 
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:

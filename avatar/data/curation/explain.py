@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from avatar.data.curation.config import CurationConfig
 from avatar.data.curation.folder import CurationFolder, read_sidecars
 from avatar.data.curation.scoring import Stage, stages_of
 from avatar.data.manifest import read_manifest
-from avatar.errors import MediaError, OptionError
+from avatar.errors import OptionError
 
 _LONG = 60  # characters of a value that are shown
 
@@ -31,10 +30,7 @@ def explain(out: str | Path, clip: str) -> str:
     """
     folder = CurationFolder(out)
     row = _find(folder, clip)
-    try:
-        settings = CurationConfig.load(json.loads(folder.settings.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as err:
-        raise MediaError(f"{folder.settings} cannot be read: {err}; run `avatar curate` again") from err
+    settings = CurationConfig.load(folder.read_settings())
     lines = [f"clip {row['clip_id']} of {row['source_id']}"]
     if row["source_error"]:
         return "\n".join([*lines, f"  not readable: {row['source_error']}", _verdict(row)])

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from avatar.data.engines.work import sidecar_schema
-from avatar.data.manifest import read_table
-from avatar.errors import OutputError
+from avatar.errors import MediaError, OutputError
 
 try:
     import fcntl
@@ -50,6 +49,17 @@ class CurationFolder:
     def settings(self) -> Path:
         """The configuration of the last run."""
         return self.root / "config.json"
+
+    def read_settings(self) -> dict[str, Any]:
+        """The configuration of the last run.
+
+        Raises:
+            MediaError: there was none.
+        """
+        try:
+            return dict(json.loads(self.settings.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as err:
+            raise MediaError(f"{self.root} is no output of `avatar curate`: {err}; run it first") from err
 
     @property
     def inbox(self) -> Path:
@@ -111,12 +121,3 @@ def rows_to_do(table: pa.Table, key: str, done: pa.Table) -> pa.Table:
     """The rows whose key is not in `done`."""
     known = set(done.column(key).to_pylist())
     return table.filter(pa.array([value not in known for value in table.column(key).to_pylist()], pa.bool_()))
-
-
-def read_clips(folder: CurationFolder) -> pa.Table:
-    """The clips table of an earlier run.
-
-    Raises:
-        MediaError: there is none.
-    """
-    return read_table(folder.clips)

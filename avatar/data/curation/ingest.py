@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
 from avatar.data.manifest import DECLARABLE, SCHEMA, SourceRecord, table_from_rows
+from avatar.data.readers import folder, read_corpus
+from avatar.data.readers.layout import VIDEO_SUFFIXES
 from avatar.errors import MediaError, OptionError
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".avi", ".ts", ".flv", ".wmv"))
 _CROP = tuple(f"crop_{side}_px" for side in ("left", "top", "right", "bottom"))
 
 SCHEMA_OF_SOURCES = pa.schema(
@@ -32,7 +33,8 @@ def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
 
     Args:
         source: the folder, or one video.
-        recipe: how the corpus is laid out and what it declares; None: every video in the folder, at any depth.
+        recipe: how the corpus is laid out and what it declares; None: every video in the folder, at any depth, with
+            the labels of `labels.csv` where there is one.
         skipped: the output folder, which may lie inside.
 
     Raises:
@@ -41,13 +43,13 @@ def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
     """
     if not source.exists():
         raise MediaError(f"there is no folder {source}; name one with videos")
-    if recipe is None:
-        records: Iterable[SourceRecord] = _videos(source, skipped.resolve())
+    if source.is_file():
+        records: Iterable[SourceRecord] = [SourceRecord(source.name, source)]
     else:
-        from avatar.data.readers import read_corpus
-
-        records = read_corpus(recipe, source)
-    rows = sorted((_row(record, recipe) for record in records), key=lambda row: str(row["source_id"]))
+        records = folder.read(source) if recipe is None else read_corpus(recipe, source)
+    ours = skipped.resolve()
+    outside = (record for record in records if ours not in record.path.resolve().parents)
+    rows = sorted((_row(record, recipe) for record in outside), key=lambda row: str(row["source_id"]))
     if not rows:
         raise MediaError(f"{source} holds no video; accepted: {', '.join(sorted(VIDEO_SUFFIXES))}")
     for row, following in zip(rows, rows[1:], strict=False):
@@ -56,22 +58,6 @@ def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
                 f"two videos are called {row['source_id']!r}; the recipe must give each its own source_id"
             )
     return table_from_rows(rows, SCHEMA_OF_SOURCES)
-
-
-def _videos(source: Path, skipped: Path) -> Iterator[SourceRecord]:
-    if source.is_file():
-        yield SourceRecord(source.name, source)
-        return
-    for path in sorted(source.rglob("*")):
-        inside = path.relative_to(source)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if (
-            path.suffix.lower() in VIDEO_SUFFIXES
-            and not hidden
-            and path.is_file()
-            and skipped not in path.resolve().parents
-        ):
-            yield SourceRecord(inside.as_posix(), path)
 
 
 def _row(record: SourceRecord, recipe: str | None) -> dict[str, object]:

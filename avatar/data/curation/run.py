@@ -26,6 +26,7 @@ from avatar.data.curation.split import with_splits
 from avatar.data.engines.local import LocalEngine
 from avatar.data.engines.work import Engine, RowWork, cut_shards
 from avatar.data.manifest import read_table, write_table
+from avatar.data.readers import load_recipe
 
 StageProgress = Callable[[str, int, int], None]  # stage, rows done, rows in all
 
@@ -60,7 +61,8 @@ def curate(
         OutputError: `out` cannot be written, or another run is at work there.
         MissingDependencyError, WeightsError: something that a scorer needs.
     """
-    settings, folder = CurationConfig.load(config), CurationFolder(out)
+    settings = CurationConfig.load(load_recipe(recipe).curation if recipe else None, config)
+    folder = CurationFolder(out)
     if engine is None:
         with closing(LocalEngine()) as own:
             return curate(source, out, config, own, recipe=recipe, progress=progress)
@@ -88,7 +90,7 @@ def rethreshold(out: str | Path, config: str | Path | Mapping[str, Any] | None =
 
     Args:
         out: of an earlier `curate`.
-        config: as there; clips that would now be kept but were never measured by some scorer are rejected as
+        config: what differs from that run; clips that would now be kept but were never measured by some scorer are rejected as
             `unmeasured:SCORER`, and the next `curate` with this configuration measures them.
 
     Returns:
@@ -97,7 +99,8 @@ def rethreshold(out: str | Path, config: str | Path | Mapping[str, Any] | None =
     Raises:
         MediaError: `out` has no clips.
     """
-    settings, folder = CurationConfig.load(config), CurationFolder(out)
+    folder = CurationFolder(out)
+    settings = CurationConfig.load(folder.read_settings(), config)
     early, late = _stages(settings, folder)
     clips = read_table(folder.clips)
     with folder.locked():
