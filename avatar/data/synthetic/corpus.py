@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from avatar.data.synthetic.synthesise import Utterance, utterances
-from avatar.data.synthetic.voices import RESERVE_VOICES, VOICES, Voice
+from avatar.data.synthetic.voices import VOICES, Voice
 from avatar.errors import MediaError
 
 
@@ -33,7 +33,6 @@ def make_speech(
     *,
     seed: int,
     hours_scale: float = 1.0,
-    reserve: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> None:
     """Synthesises every voice of the corpus into `folder`, leaving alone the voices that are already there.
@@ -42,14 +41,13 @@ def make_speech(
         folder: receives one `<voice>.npz` each; made when absent.
         seed: the same seed gives the same corpus (with the same versions of the programs).
         hours_scale: multiplies every voice's share of hours.
-        reserve: whether to make the voices that are kept in reserve, too.
         progress: told each voice's name and the fraction of it that is done.
 
     Raises:
         MissingDependencyError: a synthesiser is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for voice in (*VOICES, *RESERVE_VOICES) if reserve else VOICES:
+    for voice in VOICES:
         path = folder / f"{voice.name}.npz"
         if not path.exists():
             _make_voice(voice, path, seed, voice.hours * hours_scale * 3600, progress or (lambda name, done: None))
@@ -58,7 +56,7 @@ def make_speech(
 def _make_voice(voice: Voice, path: Path, seed: int, wanted_s: float, progress: Callable[[str, float], None]) -> None:
     made: list[Utterance] = []
     total_s = 0.0
-    for utterance in utterances(voice, seed + zlib.crc32(voice.name.encode())):
+    for utterance in utterances(voice, seed + zlib.crc32(voice.name.encode()), path.parent):
         made.append(utterance)
         total_s += utterance.duration_s
         progress(voice.name, min(1.0, total_s / wanted_s))
@@ -79,13 +77,12 @@ def _make_voice(voice: Voice, path: Path, seed: int, wanted_s: float, progress: 
 
 
 def load_speech(folder: Path, split: str) -> list[SpeechShard]:
-    """Reads the voices of one split (`"train"` or `"held-out"`), with the ones in reserve that were made.
+    """Reads the voices of one split (`"train"` or `"held-out"`).
 
     Raises:
         MediaError: a voice's file is missing.
     """
-    there = [voice for voice in RESERVE_VOICES if (folder / f"{voice.name}.npz").exists()]
-    return [load_voice(folder, voice) for voice in (*VOICES, *there) if voice.split == split]
+    return [load_voice(folder, voice) for voice in VOICES if voice.split == split]
 
 
 def load_voice(folder: Path, voice: Voice) -> SpeechShard:

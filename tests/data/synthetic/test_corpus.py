@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ from avatar.data.synthetic import corpus
 from avatar.data.synthetic.phones import PHONES, SILENCE
 from avatar.data.synthetic.synthesise import Utterance, _merge_marks, _segments, _utterance, utterances
 from avatar.data.synthetic.text import english_sentence, spoken_text
-from avatar.data.synthetic.voices import HELD_OUT, RESERVE_VOICES, VOICES, Voice
+from avatar.data.synthetic.voices import HELD_OUT, VOICES, Voice
 from avatar.errors import MediaError, MissingDependencyError
 
 Say = Callable[..., Utterance]
@@ -25,15 +24,13 @@ FAKE = (
     Voice("fake-two", "espeak", "yy", "latin", 0.001, "none", HELD_OUT),
 )
 
-RESERVE = Voice("fake-three", "espeak", "zz", "latin", 0.001, "none")
-
 
 @pytest.fixture
 def fake_voices(say: Say, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Two voices that say random things; returns who was asked to speak with which seed."""
     asked: list[tuple[str, int]] = []
 
-    def speak(voice: Voice, seed: int) -> Iterator[Utterance]:
+    def speak(voice: Voice, seed: int, folder: Path) -> Iterator[Utterance]:
         asked.append((voice.name, seed))
         rng = np.random.default_rng(seed)
         while True:
@@ -42,7 +39,6 @@ def fake_voices(say: Say, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, in
             )
 
     monkeypatch.setattr(corpus, "VOICES", FAKE)
-    monkeypatch.setattr(corpus, "RESERVE_VOICES", (RESERVE,))
     monkeypatch.setattr(corpus, "utterances", speak)
     return asked
 
@@ -53,7 +49,7 @@ def test_what_was_made_is_what_is_read(fake_voices: list[tuple[str, int]], tmp_p
     (train,), (held_out,) = corpus.load_speech(tmp_path, "train"), corpus.load_speech(tmp_path, HELD_OUT)
     assert (train.voice.name, held_out.voice.name) == ("fake-one", "fake-two")
     assert sum(u.duration_s for u in train.utterances) >= 3.6
-    expected = list(islice(corpus.utterances(FAKE[0], fake_voices[0][1]), len(train.utterances)))
+    expected = list(islice(corpus.utterances(FAKE[0], fake_voices[0][1], tmp_path), len(train.utterances)))
     for got, made in zip(train.utterances, expected, strict=True):
         assert np.array_equal(got.samples, made.samples) and got.samples.dtype == np.int16
         assert np.array_equal(got.phones, made.phones) and np.array_equal(got.ends_s, made.ends_s)
@@ -85,9 +81,8 @@ def test_a_missing_voice_says_what_to_run(fake_voices: list[tuple[str, int]], tm
 
 
 def test_voices_have_unique_names_and_licences() -> None:
-    everybody = (*VOICES, *RESERVE_VOICES)
-    assert len({voice.name for voice in everybody}) == len(everybody)
-    assert all(voice.licence and voice.hours > 0 for voice in everybody)
+    assert len({voice.name for voice in VOICES}) == len(VOICES)
+    assert all(voice.licence and voice.hours > 0 for voice in VOICES)
     assert {voice.split for voice in VOICES} == {"train", HELD_OUT}
 
 
@@ -113,15 +108,6 @@ def test_a_diphthong_is_two_phones_the_first_the_longer() -> None:
     assert made.ends_s == pytest.approx([0.5, 0.8, 1.0])
 
 
-def test_voices_in_reserve_are_made_on_request_and_then_trained_with(
-    fake_voices: list[tuple[str, int]], tmp_path: Path
-) -> None:
-    corpus.make_speech(tmp_path, seed=5)
-    assert [shard.voice.name for shard in corpus.load_speech(tmp_path, "train")] == ["fake-one"]
-    corpus.make_speech(tmp_path, seed=5, reserve=True)
-    assert [shard.voice.name for shard in corpus.load_speech(tmp_path, "train")] == ["fake-one", "fake-three"]
-
-
 def test_another_rate_becomes_16_khz() -> None:
     made = _utterance(np.zeros(22_050, np.int16), 22_050, [([1], 0.0, 1.0)], "x")
     assert len(made.samples) == 16_000 and made.samples.dtype == np.int16
@@ -143,7 +129,7 @@ def test_a_missing_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     voice = next(voice for voice in VOICES if voice.engine == "flite")
     with pytest.raises(MissingDependencyError, match="flite is not installed; install the package flite"):
-        next(utterances(voice, 0))
+        next(utterances(voice, 0, Path()))
 
 
 def _check(utterance: Utterance) -> None:
@@ -163,22 +149,12 @@ def _check(utterance: Utterance) -> None:
 @pytest.mark.parametrize("name", ["espeak-en", "espeak-de", "espeak-cmn-latn-pinyin"])
 def test_espeak_speaks_with_phone_times(name: str) -> None:
     voice = next(voice for voice in VOICES if voice.name == name)
-    for utterance in islice(utterances(voice, 0), 2):
+    for utterance in islice(utterances(voice, 0, Path()), 2):
         _check(utterance)
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_flite_speaks_with_phone_times() -> None:
     voice = next(voice for voice in VOICES if voice.name == "flite-slt")
-    for utterance in islice(utterances(voice, 0), 2):
-        _check(utterance)
-
-
-@pytest.mark.skipif(
-    shutil.which("open_jtalk") is None or importlib.util.find_spec("pyopenjtalk") is None,
-    reason="Open JTalk or its voice is not installed",
-)
-def test_open_jtalk_speaks_with_phone_times() -> None:
-    voice = next(voice for voice in RESERVE_VOICES if voice.engine == "open_jtalk")
-    for utterance in islice(utterances(voice, 0), 2):
+    for utterance in islice(utterances(voice, 0, Path()), 2):
         _check(utterance)
