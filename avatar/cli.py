@@ -21,6 +21,7 @@ from avatar import __version__
 from avatar.choices import add_published_choices, choices_for
 from avatar.data.command import add_curate
 from avatar.errors import AvatarError, MissingDependencyError, OutputError
+from avatar.study.command import add_study
 from avatar.train.command import add_train
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fetch(commands)
     add_curate(commands, _help_formatter)
     add_train(commands, _help_formatter)
+    add_study(commands, _help_formatter)
     return parser
 
 

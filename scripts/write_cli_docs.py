@@ -29,6 +29,9 @@ def render_docs() -> str:
     ]
     for name, command in commands.choices.items():
         parts += ["", f"## avatar {name}", "```", command.format_help().rstrip(), "```"]
+        for group in (a for a in command._actions if isinstance(a, argparse._SubParsersAction)):
+            for step, sub in group.choices.items():
+                parts += ["", f"### avatar {name} {step}", "```", sub.format_help().rstrip(), "```"]
     return "\n".join(parts) + "\n"
 
 

@@ -30,6 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": FOUNDATION | STAGES | {"clip", "hub", "parts", "presets", "runtime", "wan"},
     # training begins with a pipeline, and what it writes is one
     "train": FOUNDATION | STAGES | {"hub", "pipeline", "presets", "wan"},
+    # a study may make the clips of a preset itself
+    "study": FOUNDATION | STAGES | {"choices", "pipeline"},
     "cli": FOUNDATION | STAGES | BESIDE_PIPELINE | {"choices", "hub", "presets", "runtime", "pipeline"},
     "__init__": FOUNDATION | STAGES | {"clip", "presets", "pipeline"},
 }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-Formatter = Callable[[str], argparse.HelpFormatter]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class Formatter(Protocol):
+    """What argparse calls for the layout of a help text."""
+
+    def __call__(self, prog: str) -> argparse.HelpFormatter: ...
 
 
 def add_study(commands: Commands, formatter: Formatter) -> None:
@@ -32,8 +36,8 @@ def _add_export(steps: Commands, formatter: Formatter) -> None:
         "export",
         help="write the blinded folder and its key",
         description="Writes a folder with a rating page and clips that do not tell who made them, and a key file that does;\n"
-        "prints both paths, and to stderr what difference the study can find. The folder may be put on any web host, sent as a zip,\n"
-        "opened from disk, or served with avatar study serve. Keep the key to yourself.",
+        "prints both paths, and to stderr what difference the study can find. The folder may be put on any web host, sent as a\n"
+        "zip, opened from disk, or served with avatar study serve. Keep the key to yourself.",
         epilog="example: avatar study export study.toml -o study --key study-key.json",
         formatter_class=formatter,
     )

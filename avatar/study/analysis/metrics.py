@@ -14,7 +14,7 @@ from avatar.study.formats import Key
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_POINTS = 5  # fewer have no interval worth printing
+MIN_ITEMS = 8  # drawing anew from fewer gives intervals that are too short
 _NUM_BOOTSTRAP = 1000
 
 
@@ -93,7 +93,7 @@ def _figures(both: pd.DataFrame, seed: int) -> dict[str, float]:
         return {"points": len(both), **nothing}
     spearman = stats.spearmanr(human, metric)
     low = high = float("nan")
-    if "item" in both and len(both) >= MIN_POINTS:
+    if "item" in both and both["item"].nunique() >= MIN_ITEMS:
         low, high = _interval(both, seed)
     p = float(spearman.pvalue) if "item" not in both else float("nan")
     pearson = float(np.corrcoef(human, metric)[0, 1])

@@ -75,7 +75,7 @@ def follows_others(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, int
     """Each rater's correlation with the mean of the others over all clips and scales, each scale centred for each rater.
 
     Returns:
-        Correlations, and the numbers of clips that they are made of, by rater.
+        Correlations, and the numbers of independent scores that they are worth, by rater.
     """
     wide = table.pivot_table("score", "rater", ["scale", "clip"], aggfunc="mean")
     scores = wide.to_numpy(float).copy()
@@ -90,7 +90,9 @@ def follows_others(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, int
         shared = known[index] & (count > 1)
         mine = scores[index, shared]
         others = (total[shared] - mine) / (count[shared] - 1)
-        counts[str(rater)] = len({clip for _, clip in wide.columns[shared]})
+        # a clip's scores on several scales tell less than as many clips, and more than one
+        clips, of_scales = ({label[place] for label in wide.columns[shared]} for place in (1, 0))
+        counts[str(rater)] = int(len(clips) * np.sqrt(len(of_scales)))
         varies = len(mine) > 2 and mine.std() > 0 and others.std() > 0
         correlations[str(rater)] = float(np.corrcoef(mine, others)[0, 1]) if varies else float("nan")
     return correlations, counts
@@ -110,10 +112,10 @@ def repeat_gaps(table: pd.DataFrame) -> pd.DataFrame:
     return both[["rater", "scale", "first", "second", "gap"]]
 
 
-def _is_apart(correlation: float, typical: float, num_clips: int) -> bool:
+def _is_apart(correlation: float, typical: float, num_scores: int) -> bool:
     """Whether a correlation is surely below half the typical one (Fisher's z); never where there is little to follow."""
-    if not np.isfinite(correlation) or not np.isfinite(typical) or typical <= 0 or num_clips < 6:
+    if not np.isfinite(correlation) or not np.isfinite(typical) or typical <= 0 or num_scores < 6:
         return False
-    reach = stats.norm.ppf(1 - _LEVEL) / np.sqrt(num_clips - 3)
+    reach = stats.norm.ppf(1 - _LEVEL) / np.sqrt(num_scores - 3)
     is_below = bool(np.arctanh(min(correlation, 0.999)) + reach < np.arctanh(min(typical, 0.999)))
     return is_below and correlation < typical / 2

@@ -52,7 +52,7 @@ def verdicts(pairs: pd.DataFrame, mixed: pd.DataFrame, labels: Mapping[str, str]
 
 def _verdict(row: pd.Series, model: pd.Series | None, num_tests: int, labels: Mapping[str, str]) -> Verdict:
     one, other, difference = row.one, row.other, row.difference
-    scale = f"{SCALES[row.scale]} ({row.scale})"
+    scale = f"{SCALES[row.scale].capitalize()} ({row.scale})"
     if least_p(row.raters) * num_tests > ALPHA:
         sentence = (
             f"{scale}: nothing can be said about {labels[one]} and {labels[other]}: with {row.raters} raters and {num_tests} tests "
@@ -117,7 +117,7 @@ def robustness(kept: Sequence[Verdict], everybody: Sequence[Verdict], num_left_o
 
 def friedman_words(row: pd.Series) -> str:
     """Whether systems differ at all on a scale."""
-    scale = f"{SCALES[row.scale]} ({row.scale})"
+    scale = f"{SCALES[row.scale].capitalize()} ({row.scale})"
     if math.isnan(row.p):
         return f"{scale}: too few raters saw every system for Friedman's test."
     verb = "differ" if row.p < ALPHA else "are not shown to differ"
