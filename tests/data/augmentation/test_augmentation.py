@@ -1,0 +1,149 @@
+"""Augmented clips: sound and pictures stay together, a style stays the same throughout, and what breaks a face is dropped."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter1d
+
+from avatar.data.augmentation.guard import check_changed, envelope_offset_s
+from avatar.data.augmentation.offline import AugmentOptions, augment_rare, plan_augmentation
+from avatar.data.augmentation.stretch import stretch_frames, stretch_series, stretch_sound
+from avatar.data.augmentation.style import (
+    STYLES,
+    ColourStatistics,
+    colour_transfer,
+    drawn,
+    grey,
+    image_to_image,
+    painted,
+    random_style,
+)
+from avatar.data.clip_sources import SourceClip, find_clips
+from avatar.errors import OptionError
+from avatar.face_mesh import INNER_LIP_PAIRS, canonical_vertices
+from avatar.media import read_picture, write_video
+from avatar.types import Waveform
+
+PORTRAIT = Path(__file__).resolve().parents[3] / "examples/astronaut.png"
+FPS, RATE = 25, 16_000
+
+
+def talking(seconds: float = 8.0, seed: int = 0) -> tuple[np.ndarray, Waveform]:
+    """An opening (T,) and a buzzing voice as loud as it is wide."""
+    rng = np.random.default_rng(seed)
+    opening = gaussian_filter1d(rng.standard_normal(int(seconds * FPS)), 2.0)
+    opening = np.clip(0.3 + 0.5 * opening / opening.std(), 0, 1)
+    t = np.arange(int(seconds * RATE)) / RATE
+    loud = np.interp(t, np.arange(len(opening)) / FPS + 0.5 / FPS, opening)
+    buzz = sum(np.sin(2 * np.pi * 140 * k * t + k) / k for k in range(1, 12))
+    return opening, Waveform((0.1 * loud * buzz).astype(np.float32))
+
+
+@pytest.mark.parametrize("factor", [0.85, 0.9, 1.1, 1.15])
+def test_stretched_sound_and_pictures_stay_in_step(factor: float) -> None:
+    opening, speech = talking()
+    slower = stretch_sound(speech, factor)
+    shown = stretch_frames(opening, factor)
+    assert len(slower.samples) == round(len(speech.samples) * factor) and len(shown) == round(len(opening) * factor)
+    assert abs(envelope_offset_s(shown, slower)) < 0.02
+    assert abs(envelope_offset_s(stretch_series(opening, factor), slower)) < 0.02
+    assert abs(envelope_offset_s(opening, slower)) > 0.02 or abs(1 - factor) < 0.12  # the test can fail
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.15])
+def test_the_pitch_is_kept(factor: float) -> None:
+    t = np.arange(2 * RATE) / RATE
+    out = stretch_sound(Waveform(np.sin(2 * np.pi * 200 * t).astype(np.float32)), factor).samples
+    middle = out[len(out) // 4 : -len(out) // 4]
+    peak = np.fft.rfftfreq(len(middle), 1 / RATE)[np.abs(np.fft.rfft(middle * np.hanning(len(middle)))).argmax()]
+    assert peak == pytest.approx(200, abs=2)
+    assert middle.std() == pytest.approx(np.sqrt(0.5), rel=0.05)
+
+
+def test_a_factor_of_one_changes_nothing() -> None:
+    opening, speech = talking(2.0)
+    assert np.array_equal(stretch_sound(speech, 1.0).samples, speech.samples)
+    assert np.array_equal(stretch_frames(opening, 1.0), opening)
+    with pytest.raises(OptionError, match="by 0.5 to 2, not by 3"):
+        stretch_sound(speech, 3.0)
+
+
+def test_colours_are_taken_over_and_strength_zero_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.integers(60, 120, (40, 40, 3)).astype(np.uint8)
+    other = rng.integers(100, 220, (40, 40, 3)).astype(np.uint8) // np.array([1, 2, 1], np.uint8)
+    own, target = ColourStatistics.of(one), ColourStatistics.of(other)
+    got = ColourStatistics.of(colour_transfer(own, target)(one))
+    assert np.abs(got.mean - target.mean).max() < 3
+    assert np.abs(colour_transfer(own, target, 0.0)(one).astype(int) - one).max() <= 1
+
+
+@pytest.mark.parametrize("style", [painted, drawn, grey])
+def test_a_style_flattens_and_keeps_the_size(style: object) -> None:
+    image = read_picture(PORTRAIT)[:200, 150:350]
+    out = style(image)  # type: ignore[operator]
+    assert out.shape == image.shape and out.dtype == np.uint8 and not np.array_equal(out, image)
+
+
+def test_a_style_is_fixed_within_a_clip_and_named() -> None:
+    image = read_picture(PORTRAIT)[:128, 150:300]
+    names = set()
+    for seed in range(12):
+        name, restyle = random_style(np.random.default_rng(seed), image, lambda rng: image[::-1])
+        names.add(name)
+        assert np.array_equal(restyle(image), restyle(image.copy()))
+    assert names <= set(STYLES) and len(names) > 1
+    with pytest.raises(OptionError, match="strength of a style"):
+        image_to_image("nowhere", "a drawing", strength=0.0)
+
+
+def faces(opening: np.ndarray) -> np.ndarray:
+    """(T, 478, 3) px: the mean face with its lips that far apart."""
+    points = np.repeat((canonical_vertices() * (12, -12, 12) + 200)[None], len(opening), axis=0).astype(np.float32)
+    for upper, lower in INNER_LIP_PAIRS:
+        points[:, lower, 1] = points[:, upper, 1] + 20 * opening
+    return points
+
+
+def test_the_guard_lets_pass_what_moves_as_before_and_names_what_does_not() -> None:
+    opening, _ = talking()
+    points, found = faces(opening), np.ones(len(opening), bool)
+    noise = np.random.default_rng(0).normal(size=points.shape)
+    assert check_changed(points, points + 0.3 * noise, found).passes
+    assert check_changed(points, points, found & (np.arange(len(found)) % 3 > 0)).reasons == ("face lost",)
+    assert "face changed" in check_changed(points, points + 30 * noise, found).reasons
+    assert "lips changed" in check_changed(points, faces(talking(seed=1)[0]), found).reasons
+    assert check_changed(points, faces(np.roll(opening, 5)), found).reasons == ("out of sync",)
+    assert check_changed(points, points, found & False).reasons == ("no face",)
+
+
+def test_rare_cells_are_filled_up_and_common_ones_left() -> None:
+    clips = [SourceClip(f"h{k}", Path("x"), labels={"emotion": "happy"}) for k in range(9)]
+    clips += [SourceClip("s", Path("x"), labels={"emotion": "sad"})]
+    clips += [SourceClip("v", Path("x"), split="val", labels={"emotion": "sad"})]
+    plan = plan_augmentation(clips, AugmentOptions(by=("emotion",), wanted=6, per_clip=3))
+    assert plan == [(9, 0), (9, 1), (9, 2)]
+    with pytest.raises(OptionError, match="wanted and per_clip"):
+        AugmentOptions(wanted=0)
+
+
+@pytest.mark.slow
+def test_made_clips_are_a_folder_to_train_on(tmp_path: Path) -> None:
+    speech = Waveform((np.random.default_rng(0).standard_normal(16_000) * 0.05).astype(np.float32))
+    frames = np.repeat(read_picture(PORTRAIT)[None, :400, :400], 25, axis=0)
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in/one.mp4", iter([frames]), fps=25, speech=speech)
+    (tmp_path / "in/manifest.csv").write_text("path,emotion,identity\none.mp4,sad,ann\n")
+    options = AugmentOptions(by=("emotion",), wanted=3, per_clip=2)
+    folder, reports = augment_rare([tmp_path / "in"], tmp_path / "out", options)
+    assert len(reports) == 2
+    rows = list(csv.DictReader((folder / "manifest.csv").open()))
+    passed = sum(report.passes for report in reports.values())
+    assert len(rows) == passed >= 1
+    assert [clip.person for clip in find_clips([folder])] == ["ann"] * passed
+    assert find_clips([folder])[0].labels["style"] in STYLES
+    assert augment_rare([tmp_path / "in"], tmp_path / "out", options)[1] == {}
