@@ -15,9 +15,10 @@ _MAX_CONNECTIONS = 1000
 
 
 def run(app: FastAPI, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serves `app`; returns after an interrupt, when the requests under way are answered.
+    """Serves `app` until an interrupt, and then until the requests under way are answered.
 
     Raises:
+        KeyboardInterrupt: at the end.
         OutputError: the port cannot be taken.
     """
     with _listen(host, port) as listener:

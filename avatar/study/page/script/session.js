@@ -197,9 +197,9 @@ function refreshBar() {
     bar.progress.value = practising ? 0 : numRated() / n;
   }
   if (!state) return say(bar.state, () => "");
-  const lost = connection === "offline" || connection === "gone";
+  const lost = connection === "offline";
   bar.state.classList.toggle("offline", lost);
-  if (!COLLECTED) say(bar.state, () => (storeWorks ? words("kept_here") : ""));
+  if (!COLLECTED || connection === "gone") say(bar.state, () => (storeWorks ? words("kept_here") : ""));
   else if (lost) say(bar.state, "offline", { n: () => Math.max(1, numWaiting()) });
   else say(bar.state, hasWork() ? "sending" : "saved");
 }
@@ -234,6 +234,14 @@ function onKey(event) {
   event.preventDefault();
 }
 
+let toldGone = false;
+/** The server has lost the session: what was rated is still here. */
+function tellGone() {
+  toldGone = true;
+  const told = dialog("error_gone", paragraph("error_gone"), actions(
+    mainButton("download_copy", download), button("close", () => told.close(), { autofocus: true })));
+}
+
 function takenOver() {
   trialShown?.player.pause();
   state = null; // nothing is written here any more
@@ -252,6 +260,7 @@ function start() {
   whenConnectionChanges = () => {
     refreshBar();
     if (state?.step === "done") refreshDone();
+    else if (connection === "gone" && !toldGone) tellGone();
   };
   whenTakenOver(takenOver);
   document.addEventListener("keydown", onKey);
