@@ -112,8 +112,9 @@ def _dips(pictures: np.ndarray) -> Iterator[tuple[float, int, int]]:
             )
             recoloured = 0.5 * float(np.abs(around[0].mean(axis=0) - around[1].mean(axis=0)).sum())
             if is_valley and recoloured > _LEAST_RECOLOURED:
-                low = middle - half + np.flatnonzero(inside < _RECOVERED * min(ends))
-                yield 1.0 + depth, int(low[0]), int(low[-1])
+                back = np.flatnonzero(inside >= _RECOVERED * min(ends)) - int(inside.argmin())  # where it has recovered
+                lowest = middle - half + int(inside.argmin())
+                yield 1.0 + depth, lowest + int(back[back < 0].max()) + 1, lowest + int(back[back > 0].min()) - 1
 
 
 def _histograms(pictures: np.ndarray) -> np.ndarray:

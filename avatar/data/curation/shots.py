@@ -129,12 +129,8 @@ def find_shots(frames: Iterator[np.ndarray], settings: ShotSettings | None = Non
         thumbnails.append(thumbnail(frame))
     pictures = np.stack(thumbnails)
     cuts = [cut for cut in cuts if not _is_flash(pictures, cut)]
-    edges = [0, *cuts, len(pictures)]
-    dissolves = [
-        (start + first, start + last)
-        for start, stop in zip(edges, edges[1:], strict=False)
-        for first, last in (find_dissolves(pictures[start:stop]) if settings.dissolves else [])
-    ]
+    dissolves = _dissolves(pictures, cuts) if settings.dissolves else []
+    cuts = [cut for cut in cuts if not any(first <= cut <= last + 1 for first, last in dissolves)]
     return Shots(_spans(len(pictures), cuts, dissolves, settings), cuts, dissolves)
 
 
@@ -160,6 +156,17 @@ def _detector(settings: ShotSettings) -> Any:
         min_content_val=settings.min_content,
         min_scene_len=settings.min_shot_frames,
     )
+
+
+def _dissolves(pictures: np.ndarray, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """In the whole, since a fade to black can have a cut in it, and in each shot, where one can end near a cut."""
+    edges = [0, *cuts, len(pictures)]
+    found = find_dissolves(pictures)
+    for start, stop in zip(edges, edges[1:], strict=False):
+        for first, last in find_dissolves(pictures[start:stop]) if cuts else []:
+            if all(start + last < other_first or start + first > other_last for other_first, other_last in found):
+                found.append((start + first, start + last))
+    return sorted(found)
 
 
 def _is_flash(pictures: np.ndarray, cut: int) -> bool:

@@ -1,0 +1,117 @@
+"""Limits reject alike row by row and column by column; the configuration is checked key by key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from avatar.data.curation.config import CurationConfig
+from avatar.data.curation.limits import Limit, first_reason, parse_limits
+from avatar.errors import OptionError
+
+FLAGS = pa.map_(pa.string(), pa.string())
+SCHEMA = pa.schema(
+    [
+        ("x", pa.float64()), ("b", pa.bool_()), ("s", pa.string()), ("flags", FLAGS),
+        ("width_px", pa.int32()), ("height_px", pa.int32()),
+    ]
+)  # fmt: skip
+LIMITS = (
+    Limit("low", "x", min=0.2),
+    Limit("high", "x", max=0.8),
+    Limit("far", "x", max_abs=0.5),
+    Limit("other", "x", min=0.9, when={"s": "strict"}),
+    Limit("copy", "b", none_of=(False,)),
+    Limit("mark", "flags", none_of=("yes",), key="watermark"),
+    Limit("small", "short_side_px", min=256),
+)
+
+
+def rows() -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    pick = lambda *values: values[rng.integers(len(values))]  # noqa: E731
+    return [
+        {
+            "x": pick(None, *rng.uniform(-1, 1, 4).tolist()),
+            "b": pick(None, True, False),
+            "s": pick(None, "strict", "mild"),
+            "flags": pick(None, [], [("watermark", "yes")], [("watermark", "no"), ("slides", "yes")]),
+            "width_px": pick(None, 100, 300),
+            "height_px": pick(None, 200, 400),
+        }
+        for _ in range(400)
+    ]
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.reason)
+def test_rows_and_columns_agree(limit: Limit) -> None:
+    listed = rows()
+    mask = limit.mask(pa.Table.from_pylist(listed, schema=SCHEMA))
+    assert mask.tolist() == [limit.rejects(row) for row in listed]
+    assert 0 < mask.sum() < len(mask)
+
+
+def test_what_was_not_measured_is_rejected_only_where_it_is_required() -> None:
+    table = pa.Table.from_pylist([{"x": None}, {"x": 0.5}], schema=pa.schema([("x", pa.float64())]))
+    assert Limit("low", "x", min=0.2).mask(table).tolist() == [False, False]
+    assert Limit("low", "x", min=0.2, required=True).mask(table).tolist() == [True, False]
+    assert Limit("gone", "y", required=True).mask(table).tolist() == [True, True]
+    assert Limit("gone", "y", min=1).mask(table).tolist() == [False, False]
+
+
+def test_the_ends_of_a_range_are_accepted() -> None:
+    assert first_reason([Limit("low", "x", min=0.2), Limit("high", "x", max=0.8)], {"x": 0.2}) is None
+    assert first_reason([Limit("high", "x", max=0.8)], {"x": 0.81}) == "high"
+
+
+def test_a_limit_that_rejects_nothing_is_refused() -> None:
+    with pytest.raises(OptionError, match="rejects nothing"):
+        parse_limits({"odd": {"column": "x"}})
+
+
+def test_the_defaults_are_a_configuration() -> None:
+    config = CurationConfig.load()
+    assert {"dark", "several_faces", "duplicate"} <= {limit.reason for limit in config.limits}
+
+
+def test_a_layer_changes_what_it_names_and_nothing_else() -> None:
+    config = CurationConfig.load({"limits": {"dark": {"min": 0.3}, "bright": False}}, {"lazy": False})
+    dark = next(limit for limit in config.limits if limit.reason == "dark")
+    assert (dark.column, dark.min) == ("brightness_mean", 0.3)
+    assert "bright" not in {limit.reason for limit in config.limits}
+    assert config["lazy"] is False and config.hash != CurationConfig.load().hash
+
+
+def test_a_file_is_a_layer(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        "scorers = ['picture']\n[scorer.picture]\nsomething = 3\n[limits.mine]\ncolumn = 'snr_db'\nmin = 12\n"
+    )
+    config = CurationConfig.load(path)
+    assert config["scorers"] == ["picture"] and config.scorer_options("picture") == {"something": 3}
+    assert any(limit.reason == "mine" for limit in config.limits)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"scorer_s": []}, "has no scorer_s; accepted here: scorers"),
+        ({"shots": {"treshold": 2}}, "has no shots.treshold"),
+        ({"lazy": 1}, "lazy is 1; it is a bool"),
+        ({"limits": {"dark": {"minimum": 1}}}, "limit 'dark'"),
+        ({"limits": {"new": {"min": 1}}}, "a table with column"),
+    ],
+)
+def test_a_wrong_key_is_named(layer: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        CurationConfig.load(layer)
+
+
+def test_broken_toml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("a = ")
+    with pytest.raises(OptionError, match="cannot be read"):
+        CurationConfig.load(tmp_path / "c.toml")
