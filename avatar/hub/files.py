@@ -15,6 +15,7 @@ from avatar.dit.published import PUBLISHED_PRESETS
 from avatar.dit.published.preset import Download, PublishedPreset
 from avatar.errors import OptionError
 from avatar.presets import PRESETS
+from avatar.wan.trained_base import base_of, is_trained
 
 DEBUG = "debug"  # `debug:NAME`: tiny random models on the same path
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
@@ -74,11 +75,13 @@ def system_named(name: str) -> PublishedPreset:
 
 
 def place_of(name: str | Path) -> Place:
-    """Which system is meant by `NAME`, `FOLDER`, `FOLDER:NAME` or `debug:NAME`.
+    """Which system is meant by `NAME`, `FOLDER`, `FOLDER:NAME` or `debug:NAME`, or was trained into a folder.
 
     Raises:
         OptionError: no such system, or a folder with none, or with several and none named.
     """
+    if is_trained(name):
+        return place_of(base_of(name)["base"])
     text = str(name)
     folder, colon, system = text.rpartition(":")
     if colon and system in PUBLISHED_PRESETS:

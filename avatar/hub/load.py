@@ -20,6 +20,8 @@ from avatar.hub.files import Place, place_of
 from avatar.hub.sizes import size_of
 from avatar.wan.memory import use_memory
 from avatar.wan.pipeline import WanAvatarPipeline
+from avatar.wan.trained_base import is_trained
+from avatar.wan.trained_file import load_trained
 from avatar.wan.ways import MEMORY, check_memory
 
 Notify = Callable[[str], None]
@@ -40,7 +42,7 @@ def load_published(
     """Loads a published system; nothing is fetched.
 
     Args:
-        name: `NAME`, `FOLDER`, `FOLDER:NAME`, or `debug:NAME` for tiny random models.
+        name: `NAME`, `FOLDER`, `FOLDER:NAME`, `debug:NAME` for tiny random models, or a folder that `avatar train` wrote.
         memory: one of `avatar.wan.ways.MEMORY`; None for `balanced` with an accelerator and `fast` without.
         device: where it computes; None for the accelerator, or the CPU without one.
         dtype: of the networks that are not kept in float32; None for bfloat16, and float32 for tiny random models.
@@ -67,6 +69,8 @@ def load_published(
         tiny = bool(settings_beside(_folder(place, place.preset.encoder)).get(DEBUG_MARK))
         tell(_NOISE.format(place.preset.title) if tiny else _what_it_needs(place, memory, device))
         pipeline = _load(place, dtype or (torch.float32 if tiny else torch.bfloat16), reference)
+        if is_trained(name):
+            load_trained(pipeline, name)
     return use_memory(pipeline, memory, device)  # type: ignore[arg-type]
 
 

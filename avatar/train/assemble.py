@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from avatar.data.clip_dataset import ClipStore, split_entries
+from avatar.data.sampling.report import plot_reports, read_reports
 from avatar.errors import InputError, OptionError
 from avatar.media.files import check_file
 from avatar.pipeline import AvatarPipeline
@@ -17,6 +20,10 @@ from avatar.train.loop import Reports, Trainer, make_accelerator
 from avatar.train.mesh_task import MeshTask, fresh_networks
 from avatar.train.prepare import Preparer, prepare_clips
 from avatar.train.prepare_mesh import MeshPreparer
+from avatar.train.prepare_wan import WanPreparer
+from avatar.train.task import Task
+from avatar.train.wan_task import WanTask, with_references
+from avatar.wan.pipeline import WanAvatarPipeline
 
 Progress = Callable[[int, int], None]
 
@@ -55,9 +62,20 @@ def train(
     trainer = Trainer(task, held_out, config, reports, accelerator)
     accelerator.init_trackers(config.log.project, {k: str(v) for k, v in config.flat().items()})
     try:
-        return trainer.run(resume=resume)
+        model = trainer.run(resume=resume)
     finally:
         accelerator.end_training()
+    if accelerator.is_main_process:
+        plot_balance(trainer.folder.folder)
+    return model
+
+
+def plot_balance(run: Path) -> Path | None:
+    """Draws `balance.png` of what a run's `balance.jsonl` holds; None where there is nothing, or matplotlib is not installed."""
+    reports = read_reports(run / "balance.jsonl")
+    if not reports or find_spec("matplotlib") is None:
+        return None
+    return plot_reports(reports, run / "balance.png")
 
 
 def prepare(config: TrainConfig, progress: Progress | None = None) -> tuple[ClipStore, ClipStore | None]:
@@ -69,6 +87,8 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> tuple[Clip
     folder = cache_folder(config)
 
     def maker() -> Preparer:
+        if config.model.kind == "wan":
+            return WanPreparer(wan_pipeline(config), config)
         return MeshPreparer(_speech_pipeline(config).speech_encoder, config.data)
 
     store = prepare_clips(config.data.sources, folder / "clips", maker, progress)
@@ -77,31 +97,51 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> tuple[Clip
     return store, prepare_clips(config.data.held_out, folder / "held_out", maker, progress)
 
 
-def make_tasks(config: TrainConfig, pipeline: AvatarPipeline) -> tuple[MeshTask, MeshTask | None]:
+def make_tasks(config: TrainConfig, pipeline: AvatarPipeline | WanAvatarPipeline) -> tuple[Task, Task | None]:
     """The training clips and those of validation, with the same networks."""
     store = ClipStore(cache_folder(config) / "clips")
-    training, held_out = list(range(len(store))), []
     other = store
     if config.data.held_out:
         other = ClipStore(cache_folder(config) / "held_out")
-        held_out = list(range(len(other)))
+        training, held_out = list(range(len(store))), list(range(len(other)))
     else:
         training, held_out = split_entries(store.entries, config.data.held_out_share, config.loop.seed)
-    task = MeshTask(pipeline, store, training, config)
-    if not held_out:
-        return task, None
-    return task, MeshTask(pipeline, other, held_out, config, task.networks)
+    if isinstance(pipeline, AvatarPipeline):
+        task = MeshTask(pipeline, store, training, config)
+        return task, MeshTask(pipeline, other, held_out, config, task.networks) if held_out else None
+    wan = WanTask(pipeline, store, training, config)
+    return wan, WanTask(pipeline, other, held_out, config, wan.networks) if held_out else None
 
 
-def starting_pipeline(config: TrainConfig) -> AvatarPipeline:
+def starting_pipeline(config: TrainConfig) -> AvatarPipeline | WanAvatarPipeline:
     """The pipeline whose networks are trained."""
-    if config.model.kind == "wan":
-        raise OptionError('model.kind = "wan" is not trained by this version yet; accepted: "mesh"')
+    if config.model.kind == "wan":  # accelerate brings to the device what is trained, and nothing else
+        return wan_pipeline(config, device="cpu", memory="fast")
     if config.model.init != "scratch":
         return _loaded(config.model.init)
     speech = _speech_pipeline(config)
     networks = fresh_networks(config, speech.speech_encoder.config.hidden_size)
     return AvatarPipeline(codec=speech.codec, speech_encoder=speech.speech_encoder, **networks)  # type: ignore[arg-type]
+
+
+def wan_pipeline(config: TrainConfig, **where: Any) -> WanAvatarPipeline:
+    """The published system to begin with, with the adapters that are asked for.
+
+    Args:
+        config: of the run.
+        where: `device` and `memory`, as `avatar.hub.load.load_published` takes them.
+
+    Raises:
+        OptionError: a preset of another kind.
+    """
+    if config.model.init in ("scratch", "embedded"):
+        raise OptionError(
+            'model.kind = "wan" needs model.init: a published preset (see avatar presets), or a folder of one'
+        )
+    pipeline = AvatarPipeline.from_pretrained(config.model.init, **where)
+    if not isinstance(pipeline, WanAvatarPipeline):
+        raise OptionError(f'{config.model.init!r} is no Wan model; set model.kind = "mesh"')
+    return with_references(pipeline, config.model.adapters)
 
 
 def cache_folder(config: TrainConfig) -> Path:

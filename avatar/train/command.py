@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,14 +119,3 @@ def _print_cells(rows: list[CellReport]) -> None:
 
     if len(rows) > 1:
         print(table(rows), file=sys.stderr)
-
-
-def plot_balance(run: Path) -> Path | None:
-    """Draws what `balance.jsonl` of a run holds; None where there is nothing, or matplotlib is not installed."""
-    from avatar.data.sampling.report import plot_reports, read_reports
-
-    reports = read_reports(run / "balance.jsonl")
-    try:
-        return plot_reports(reports, run / "balance.png") if reports else None
-    except ImportError:
-        return None

@@ -17,11 +17,13 @@ class ModelOptions:
 
     Attributes:
         kind: `"mesh"`: the embedded model, the movement of a face; `"wan"`: a Wan model, pixels.
-        init: `"scratch"`, a preset's name, or a folder of weights. For wan a folder with the base, or `"debug"` for a tiny one.
+        init: `"scratch"`, a preset's name, or a folder that was trained. For wan a published preset, or a folder with its files,
+            as `--preset` takes it.
         train: `"all"` weights; `"adapters"` alone, or `"lora"` besides them, on a frozen backbone.
         adapters: which adapters; of those a model that is trained whole has all.
         speech_encoder: a preset or folder whose speech encoder makes the features; it is not trained.
         hidden_size, num_layers, ffn_dim, token_dim: sizes, from scratch only (mesh).
+        fresh_audio: whether the published audio adapter is forgotten and begun anew (wan).
         lora_rank: of the difference to attention and feed-forward weights.
         gradient_checkpointing: a third more time for much less memory.
     """
@@ -35,6 +37,7 @@ class ModelOptions:
     num_layers: int = 6
     ffn_dim: int = 768
     token_dim: int = 192
+    fresh_audio: bool = False
     lora_rank: int = 16
     gradient_checkpointing: bool = False
 
@@ -114,7 +117,7 @@ class LossOptions:
         lip_weight: of the error of the lips' opening (mesh), or of the loss on the lips (wan).
         closure_weight: how much more that counts where the lips are closed (mesh).
         face_weight: of the loss on the face (wan).
-        sync_weight: of the sync scorer's loss; 0 for none (wan).
+        sync_weight: of the sync scorer's loss; 0 for none (mesh).
     """
 
     timesteps: Literal["logit_normal", "uniform"] = "logit_normal"

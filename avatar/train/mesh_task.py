@@ -64,6 +64,11 @@ class MeshNetworks(nn.Module):
             setattr(self, name, networks[name].train())
         self._config = config
         self.lips = LipGap(GeometryLatent())
+        self.sync = None
+        if config.loss.sync_weight > 0:
+            from avatar.train.mesh_sync import SyncTerm
+
+            self.sync = SyncTerm(self.audio_projector.config.margin_features)
         if config.model.train == "lora":
             raise OptionError('model.train = "lora" is for wan; the mesh model is small: train "all" or "adapters"')
         if config.model.train == "adapters":
@@ -100,7 +105,12 @@ class MeshNetworks(nn.Module):
         gap, true_gap = self.lips(predicted), self.lips(latents)
         closed = 1 + options.closure_weight * (true_gap < _CLOSED)
         lips = (scale * ((gap - true_gap).square() * closed).mean(-1)).sum(1) / made
-        return {"loss": flow + options.lip_weight * lips, "flow": flow.detach(), "lips": lips.detach()}
+        parts = {"loss": flow + options.lip_weight * lips, "flow": flow.detach(), "lips": lips.detach()}
+        if self.sync is not None:
+            sync = self.sync(predicted, batch["windows"])
+            parts["loss"] = parts["loss"] + options.sync_weight * sync
+            parts["sync"] = sync.detach().expand(len(latents))
+        return parts
 
 
 def freeze_all_but_adapters(networks: nn.Module, adapters: tuple[str, ...]) -> None:
@@ -112,7 +122,9 @@ def freeze_all_but_adapters(networks: nn.Module, adapters: tuple[str, ...]) -> N
     parts = tuple(f".adapters.{name}." for name in adapters)
     makers = tuple(f"{maker}." for maker, tokens in _TOKENS_OF.items() if tokens in adapters)
     for name, value in networks.named_parameters():
-        value.requires_grad_(any(part in name for part in parts) or name.startswith(makers))
+        value.requires_grad_(
+            any(part in name for part in parts) or name.startswith(makers)
+        )  # the sync model stays frozen
     for adapter, part in zip(adapters, parts, strict=True):
         if not any(part in name for name, _ in networks.named_parameters()):
             raise OptionError(f"model.adapters names {adapter!r}, which this model does not have")
