@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -28,6 +29,7 @@ from avatar.errors import OptionError
 from avatar.media import read_video, write_video
 from avatar.types import DEFAULT_FPS, Waveform
 
+LOG = logging.getLogger(__name__)
 _NOT_IN_JSON = {"phash8", "phash_crops", "motion_fp", "audio_fp", "embedding", "keep", "reject_reasons", "stage_errors"}
 _BLOCK_FRAMES = 25
 _COLUMNS = pa.schema([pa.field("parts", pa.list_(pa.string()), metadata={"doc": "endings of the files made"})])
@@ -134,10 +136,18 @@ def export(
 
     shards = list(cut_shards(todo, {"export": target}, folder.inbox, "clip_id", engine.num_workers))
     engine.run(work, shards, timeout_s=config["engine"]["timeout_s"], progress=tell)
-    endings = {row["clip_id"]: row["parts"] or [] for row in read_sidecars(target, "clip_id", _COLUMNS).to_pylist()}
+    written = read_sidecars(target, "clip_id", _COLUMNS).to_pylist()
+    endings = {row["clip_id"]: row["parts"] for row in written if row["parts"]}
+    for row in written:
+        if row["error"]:
+            LOG.warning("clip %s could not be exported and is in no shard: %s", row["clip_id"], row["error"])
     for name, part in missing.items():
         index = _pack(folder.shards / f"{name}.tar", part, parts, endings)
-        write_table(_index_of(folder, name), index.replace_schema_metadata({"key": _key(part, settings)}))
+        is_whole = all(
+            clip in endings for clip in part.column("clip_id").to_pylist()
+        )  # else it is tried again next time
+        key = {"key": _key(part, settings)} if is_whole else None
+        write_table(_index_of(folder, name), index.replace_schema_metadata(key))
     for path in folder.shards.glob("*.tar"):
         if path.stem not in planned:
             path.unlink()

@@ -40,6 +40,8 @@ class WorkerProcess:
 
     def take_up(self, work: RowWork, timeout_s: float) -> None:
         """The rows that follow are of this stage; each may take so long."""
+        if self._process is not None and not self._process.is_alive():
+            self.kill()
         self._work, self._timeout_s, self._is_ready, self._is_stopped = work, timeout_s, False, False
 
     def run(self, row: Mapping[str, Any]) -> list[Piece]:

@@ -1,0 +1,161 @@
+"""Worker processes: a clip that crashes, hangs or raises costs that clip; a killed run goes on to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from avatar.data.engines.local import LocalEngine
+from avatar.data.engines.work import cut_shards
+from avatar.data.manifest import read_table
+from avatar.errors import OptionError, WeightsError
+
+MODULE = '''
+import os, signal, time
+from dataclasses import dataclass
+import pyarrow as pa
+from avatar.data.engines.work import Piece
+from avatar.errors import WeightsError
+
+COLUMNS = pa.schema([pa.field("doubled", pa.int64())])
+
+
+@dataclass
+class Doubling:
+    """Doubles numbers; some rows are poisoned."""
+    pause_s: float = 0.0
+    missing: bool = False
+    key = "name"
+    outputs = {"double": COLUMNS, "again": COLUMNS}
+
+    def setup(self):
+        if self.missing:
+            raise WeightsError("the weights are not there")
+
+    def run(self, row):
+        yield "double"
+        time.sleep(self.pause_s)
+        yield Piece("double", {"doubled": 2 * row["number"]})
+        yield "again"
+        if row["poison"] == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if row["poison"] == "hang":
+            time.sleep(3600)
+        yield Piece("again", {"doubled": 4 * row["number"]})
+'''
+
+
+@pytest.fixture
+def work_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name = f"doubling_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def table(poison: dict[int, str], count: int = 12) -> pa.Table:
+    rows = [{"name": f"r{k}", "number": k, "poison": poison.get(k, "")} for k in range(count)]
+    return pa.Table.from_pylist(rows)
+
+
+def results(folder: Path) -> dict[str, dict[str, object]]:
+    rows = [row for path in sorted(folder.glob("*.parquet")) for row in read_table(path).to_pylist()]
+    assert len({row["name"] for row in rows}) == len(rows)
+    return {row["name"]: row for row in rows}
+
+
+def test_one_bad_clip_costs_itself_and_nothing_else(tmp_path: Path, work_module: str) -> None:
+    import importlib
+
+    work = importlib.import_module(work_module).Doubling()
+    folders = {"double": tmp_path / "double", "again": tmp_path / "again"}
+    shards = list(cut_shards(table({3: "crash", 8: "hang"}), folders, tmp_path / "in", "name", 1))
+    told: list[int] = []
+    with closing(LocalEngine(2)) as engine:
+        engine.run(work, shards, timeout_s=3.0, progress=told.append)
+    assert sum(told) == 12
+    double, again = results(folders["double"]), results(folders["again"])
+    assert {name: row["doubled"] for name, row in double.items()} == {f"r{k}": 2 * k for k in range(12)}
+    assert "SIGSEGV" in str(again["r3"]["error"]) and "took more than 3 s" in str(again["r8"]["error"])
+    assert all(
+        row["error"] is None and row["doubled"] == 4 * k
+        for k in range(12)
+        if k not in (3, 8)
+        for row in [again[f"r{k}"]]
+    )
+
+
+def test_what_a_worker_cannot_be_set_up_with_ends_the_run(tmp_path: Path, work_module: str) -> None:
+    import importlib
+
+    work = importlib.import_module(work_module).Doubling(missing=True)
+    folders = {"double": tmp_path / "double", "again": tmp_path / "again"}
+    shards = list(cut_shards(table({}), folders, tmp_path / "in", "name", 1))
+    with closing(LocalEngine(1)) as engine, pytest.raises(WeightsError, match="the weights are not there"):
+        engine.run(work, shards, timeout_s=3.0, progress=lambda rows: None)
+
+
+def test_an_engine_needs_a_worker() -> None:
+    with pytest.raises(OptionError, match="at least one worker"):
+        LocalEngine(0)
+
+
+def test_shards_are_never_larger_than_256_rows_and_together_they_are_the_table(tmp_path: Path) -> None:
+    whole = table({}, 1100)
+    shards = list(cut_shards(whole, {"x": tmp_path / "x"}, tmp_path / "in", "name", 1))
+    assert max(shard.num_rows for shard in shards) <= 256
+    assert pa.concat_tables([read_table(shard.path) for shard in shards]).equals(whole)
+    assert len(list(cut_shards(whole.slice(0, 12), {"x": tmp_path / "x"}, tmp_path / "in", "name", 2))) == 6
+
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from avatar.data import curate
+from avatar.data.engines.local import LocalEngine
+if __name__ == "__main__":
+    limits = {"too_short": {"min": 1.0}, "small_picture": False, "no_sound": False}
+    curate(sys.argv[1], sys.argv[2], {"scorers": ["fingerprints"], "limits": limits}, LocalEngine(1))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    pytest.importorskip("scenedetect")
+    import numpy as np
+
+    from avatar.media import write_video
+
+    (tmp_path / "videos").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        base = rng.integers(0, 255, (64, 96, 3)).astype(np.uint8)
+        frames = np.stack([np.roll(base, j // 4, axis=1) for j in range(75)])
+        write_video(tmp_path / "videos" / f"{k}.mp4", iter([frames]), fps=25, speech=None, preset="ultrafast")
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, str(script), str(tmp_path / "videos")]
+    subprocess.run([*command, str(tmp_path / "whole"), str(tmp_path)], check=True)
+    for wait_s in (6, 9, 13, 17, 22, 30):
+        process = subprocess.Popen([*command, str(tmp_path / "killed"), str(tmp_path)], start_new_session=True)
+        time.sleep(wait_s)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, str(tmp_path / "killed"), str(tmp_path)], check=True)
+    for name in ("manifest.parquet", "clips.parquet", "shards/index.parquet"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    tars = [sorted(p.read_bytes() for p in (tmp_path / out / "shards").glob("*.tar")) for out in ("whole", "killed")]
+    assert tars[0] == tars[1]
