@@ -70,7 +70,7 @@ function clipPlayer(trial, draft, changed) {
     to("failed");
   }
   async function toggle() {
-    if (player.status === "playing") return video.pause();
+    if (!video.paused) return video.pause(); // also between the press and the first picture
     if (!["ready", "paused", "ended"].includes(player.status)) return;
     if (atEnd) {
       atEnd = false;
@@ -85,7 +85,7 @@ function clipPlayer(trial, draft, changed) {
     }
   }
   function pause() {
-    if (player.status === "playing") video.pause();
+    if (!video.paused) video.pause();
   }
   function follow() {
     if (!atEnd && Math.abs(video.currentTime - reached_s) <= JUMP_S) reached_s = Math.max(reached_s, video.currentTime);
