@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
+from scipy.linalg import solve_triangular
+from scipy.optimize import minimize
 
 from avatar.study.analysis.compare import holm
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SPREADS = ("rater", "item", "rater_system", "item_system", "residual")
 MIN_LEVELS = 3  # raters and items; fewer have no spread to estimate
 
 
@@ -34,37 +36,67 @@ class MixedFit:
 
 
 def fit_mixed(part: pd.DataFrame, systems: Sequence[str]) -> MixedFit | None:
-    """Fits one scale by restricted maximum likelihood; None where there is too little or it does not converge.
+    """Fits one scale by restricted maximum likelihood; None where there is too little to estimate spreads from.
 
     Source: D. Barr et al., "Random effects structure for confirmatory hypothesis testing: keep it maximal" (2013): without the
     raters' and items' own preferences for a system the test finds differences that are not there.
     """
-    import statsmodels.formula.api as formulas
-
     present = [system for system in systems if (part["system"] == system).any()]
     few = min(part["rater"].nunique(), part["item"].nunique()) < MIN_LEVELS
     if few or len(present) < 2 or part["score"].nunique() < 2:
         return None
-    data = part[["score", "rater", "item", "system"]].copy()
-    data["rater_system"] = data["rater"].astype(str) + "\0" + data["system"]
-    data["item_system"] = data["item"].astype(str) + "\0" + data["system"]
-    names = ("rater", "item", "rater_system", "item_system")
-    terms = {name: f"0 + C({name})" for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of components at their limit, 0: those are answers, not failures
-        model = formulas.mixedlm("score ~ 0 + C(system)", data, groups=np.ones(len(data)), vc_formula=terms)
-        try:
-            result = model.fit(reml=True)
-        except np.linalg.LinAlgError:
-            return None
-    covariance = np.asarray(result.cov_params())[: len(present), : len(present)]
-    if not np.isfinite(covariance).all() or (np.diag(covariance) <= 0).any():
+    raters, items, of = (
+        np.unique(part[name].to_numpy(str), return_inverse=True)[1] for name in ("rater", "item", "system")
+    )
+    levels = (raters, items, raters * len(present) + of, items * len(present) + of)
+    fixed, ratios, scale, information = _restricted_likelihood(part["score"].to_numpy(float), of, levels)
+    if not scale > 0:
         return None
-    order = sorted(present)
-    means = dict(zip(order, map(float, result.fe_params), strict=True))
-    spreads = dict(zip(model.exog_vc.names, np.sqrt(np.maximum(result.vcomp, 0)).tolist(), strict=True))
-    spreads["residual"] = float(np.sqrt(result.scale))
-    return MixedFit(means, covariance, spreads)
+    means = dict(zip(sorted(present), map(float, fixed), strict=True))
+    spreads = dict(zip(SPREADS, (np.sqrt(scale) * np.append(ratios, 1.0)).tolist(), strict=True))
+    return MixedFit(means, scale * np.linalg.inv(information), spreads)
+
+
+def _restricted_likelihood(
+    scores: np.ndarray, of: np.ndarray, levels: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """The maximum of the restricted likelihood.
+
+    Args:
+        scores: (n,); of: (n,) which mean each belongs to; levels: (n,) for each random effect.
+
+    Returns:
+        The means, each effect's spread over the residual's, the residual variance, and the means' information times that.
+
+    Source: D. Bates et al., "Fitting linear mixed-effects models using lme4" (2015), eq. 34 to 41.
+    """
+    x = np.eye(of.max() + 1)[of]
+    blocks = [_dummies(level) for level in levels]
+    z, sizes = np.hstack(blocks), [block.shape[1] for block in blocks]
+    ztz, ztx, zty, xtx, xty = z.T @ z, z.T @ x, z.T @ scores, x.T @ x, x.T @ scores
+    freedom, total = len(scores) - x.shape[1], scores @ scores
+
+    def solved(ratios: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
+        weights = np.repeat(ratios, sizes)
+        lower = np.linalg.cholesky(weights[:, None] * ztz * weights + np.eye(len(weights)))
+        parts = solve_triangular(lower, weights[:, None] * np.column_stack([ztx, zty]), lower=True)
+        of_x, of_y = parts[:, :-1], parts[:, -1]
+        information = xtx - of_x.T @ of_x
+        right = xty - of_x.T @ of_y
+        means = np.linalg.solve(information, right)
+        left = float(total - of_y @ of_y - right @ means)
+        logs = 2 * np.log(np.diag(lower)).sum() + np.linalg.slogdet(information)[1]
+        return float(logs + freedom * np.log(max(left, 1e-12))), left, means, information
+
+    start = np.full(len(levels), 0.5)
+    best = minimize(lambda ratios: solved(ratios)[0], start, method="L-BFGS-B", bounds=[(0.0, 20.0)] * len(levels)).x
+    _, left, means, information = solved(best)
+    return means, best, left / freedom, information
+
+
+def _dummies(labels: np.ndarray) -> np.ndarray:
+    _, codes = np.unique(labels, return_inverse=True)
+    return np.eye(codes.max() + 1)[codes]
 
 
 def mixed_pairs(table: pd.DataFrame, systems: Sequence[str]) -> tuple[pd.DataFrame, dict[str, MixedFit]]:

@@ -18,6 +18,7 @@ P913_CORRELATION = 0.75  # shown; it was made for compression, where raters agre
 _LEVEL = 0.01  # how sure we are that a rater follows the others less than half as well as the median rater
 _MIN_SPREAD = 0.2  # of all a rater's scores; less is the same answer to everything
 _MIN_REPEAT_GAP = 2.0  # mean difference between two answers to one clip
+_MIN_REPEATS = 6  # scores given twice; fewer differ so much by chance
 
 
 def screen(table: pd.DataFrame) -> pd.DataFrame:
@@ -31,13 +32,14 @@ def screen(table: pd.DataFrame) -> pd.DataFrame:
         repeat_gap (mean absolute difference on hidden repeats), below_p913, reasons ("" for those who stay).
 
     A rater leaves for two missed traps, for a correlation surely below half the median rater's, for the same answer to
-    everything, or for repeats that differ by two points on average. The fixed threshold of ITU-T P.913, 0.75, is shown but not
-    used: on talking faces attentive raters do not reach it.
+    everything, or for repeats (six scores or more) that differ by two points on average. The fixed threshold of ITU-T P.913, 0.75,
+    is shown but not used: on talking faces attentive raters do not reach it.
     """
     import pandas as pd
 
     correlations, counts = follows_others(rated(table))
-    typical = float(np.nanmedian(list(correlations.values()))) if correlations else float("nan")
+    known = [value for value in correlations.values() if np.isfinite(value)]
+    typical = float(np.median(known)) if known else float("nan")
     repeats = repeat_gaps(table)
     rows = []
     for rater, part in table.groupby("rater"):
@@ -45,7 +47,8 @@ def screen(table: pd.DataFrame) -> pd.DataFrame:
         failed = int((traps["score"] >= FAILED_TRAP_SCORE).sum())
         spread = float(rated(part)["score"].std(ddof=0))
         follows = correlations.get(str(rater), float("nan"))
-        gap = float(repeats[repeats["rater"] == rater]["gap"].mean()) if len(repeats) else float("nan")
+        gaps = repeats[repeats["rater"] == rater]["gap"]
+        gap = float(gaps.mean()) if len(gaps) else float("nan")
         reasons = []
         if failed >= FAILED_TRAPS:
             reasons.append(f"{failed} of {len(traps)} traps missed")
@@ -53,7 +56,7 @@ def screen(table: pd.DataFrame) -> pd.DataFrame:
             reasons.append(f"follows the others at {follows:.2f}, the median rater at {typical:.2f}")
         if spread < _MIN_SPREAD:
             reasons.append("gave the same answer to everything")
-        if gap >= _MIN_REPEAT_GAP:
+        if gap >= _MIN_REPEAT_GAP and len(gaps) >= _MIN_REPEATS:
             reasons.append(f"repeats differ by {gap:.1f} points")
         rows.append(
             {

@@ -26,7 +26,6 @@ def require_study_packages() -> None:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
         import pandas  # noqa: F401
-        import statsmodels  # noqa: F401
     except ImportError as err:
         raise MissingDependencyError(f'the analysis of a study needs {err.name}: pip install "avatar[study]"') from err
 
