@@ -24,13 +24,17 @@ from avatar.errors import OptionError
 from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
 _STEM_STRIDES = (5, 2, 2, 2, 2, 2, 2)
-_KNOWN_ENCODERS = ("facebook/wav2vec2-base-960h", "TencentGameMate/chinese-wav2vec2-base")
+_KNOWN_ENCODERS = {  # of one shape; what their settings call the whole model: trained on for letters, or not
+    "facebook/wav2vec2-base-960h": "Wav2Vec2ForCTC",
+    "TencentGameMate/chinese-wav2vec2-base": "Wav2Vec2ForPreTraining",
+}
 
 
 def check_encoder(encoder: Wav2Vec2Model, front_end: SpeechFrontEnd) -> None:
     """Checks that an encoder is the one a front end was made for.
 
-    Encoders of one shape can only be told apart by the name they were loaded under.
+    The two of one shape are told apart by the name they were loaded under, or else by what their settings say they were trained
+    for; where neither says anything, they cannot be.
 
     Raises:
         OptionError: it is not, with everything that differs.
@@ -46,6 +50,9 @@ def check_encoder(encoder: Wav2Vec2Model, front_end: SpeechFrontEnd) -> None:
     known = next((known for known in _KNOWN_ENCODERS if name.endswith(known.split("/")[1])), None)
     if known is not None:
         pairs.insert(0, ("model", front_end.encoder, known))
+    trained_for = next((each for each in config.architectures or () if each in _KNOWN_ENCODERS.values()), None)
+    if trained_for is not None and front_end.encoder in _KNOWN_ENCODERS:
+        pairs.append(("trained as", _KNOWN_ENCODERS[front_end.encoder], trained_for))
     differences = [f"{what} {got} instead of {wanted}" for what, wanted, got in pairs if wanted != got]
     if differences:
         raise OptionError(f"this is not the speech encoder {front_end.encoder}: {'; '.join(differences)}")

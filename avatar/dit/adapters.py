@@ -153,12 +153,48 @@ class ResidualAdapter(nn.Module):
             (B', N, D).
         """
         key, value = self.to_kv(tokens).chunk(2, dim=-1)
-        query = self.norm_q(self.to_q(self.norm(hidden_states)))
-        query, key, value = _heads(self.num_heads, query, self.norm_k(key), value)
-        if positions is not None:
-            query, key = rotate(query, positions[0]), rotate(key, positions[1])
-        update = self.proj(_attend(query, key, value, heard))
+        states, key = self.norm(hidden_states), self.norm_k(key)
+        if positions is None and self._is_foldable(states, tokens):
+            update = self._folded(states, key, value, heard)
+        else:
+            query, key, value = _heads(self.num_heads, self.norm_q(self.to_q(states)), key, value)
+            if positions is not None:
+                query, key = rotate(query, positions[0]), rotate(key, positions[1])
+            update = self.proj(_attend(query, key, value, heard))
         return update if self.gate is None else update * self.gate
+
+    def _is_foldable(self, states: Tensor, tokens: Tensor) -> bool:
+        """Whether `_folded` is less work, and the projections are plain: not wrapped, stored in another dtype, or fetched."""
+        count, (length, dim) = tokens.shape[1], states.shape[1:]
+        return (
+            count * (dim + length * self.num_heads) < length * dim
+            and isinstance(self.norm_q, nn.Identity)
+            and all(
+                type(layer) is nn.Linear
+                and layer.weight.dtype == states.dtype
+                and not hasattr(layer, "_diffusers_hook")
+                and not hasattr(layer, "_hf_hook")
+                for layer in (self.to_q, self.proj)
+            )
+        )
+
+    def _folded(self, states: Tensor, key: Tensor, value: Tensor, heard: Tensor | None) -> Tensor:
+        """The same with the matrices of query and output multiplied into the few keys and values, not the many video tokens.
+
+        (W_q x + b) k = x (W_q^T k) + b k, and W_o applied to a sum of values is the sum of W_o v: with M tokens and h heads each of
+        N video tokens costs 2 h M D products instead of 2 D^2 + 2 M D, and all of them together 2 M D^2 more.
+        """
+        heads = self.num_heads
+        keys, values = (x.unflatten(-1, (heads, -1)) for x in (key, value))  # (B', M, h, d)
+        by_head = torch.einsum("bmhd,hdc->bhmc", keys, self.to_q.weight.unflatten(0, (heads, -1)))
+        scores = states @ by_head.flatten(1, 2).mT  # (B', N, h M)
+        scores = scores.unflatten(-1, (heads, -1))
+        scores = scores + torch.einsum("bmhd,hd->bhm", keys, self.to_q.bias.unflatten(0, (heads, -1)))[:, None]
+        if heard is not None:
+            scores = scores.masked_fill(~heard[:, None, None], float("-inf"))
+        weights = (scores.float() * keys.shape[-1] ** -0.5).softmax(-1).type_as(states).flatten(2)
+        said = torch.einsum("bmhd,chd->bhmc", values, self.proj.weight.unflatten(1, (heads, -1))).flatten(1, 2)
+        return weights @ said + self.proj.bias
 
 
 class InputAdapter(nn.Module):

@@ -52,11 +52,13 @@ class SamplingOptions:
         num_inference_steps: Euler steps.
         shift: of the noise levels towards much noise.
         guidance: branches, see `guidance.guided_velocity`.
+        temperature: of the noise a chunk starts from: 1 samples as trained, less keeps nearer to the likeliest motion.
     """
 
     num_inference_steps: int
     shift: float
     guidance: tuple[GuidanceBranch, ...]
+    temperature: float = 1.0
 
 
 def generate_latents(
@@ -90,7 +92,7 @@ def generate_latents(
         conditions = conditioning(context_start, stop)
         noise_shape = (*first.shape[:2], stop - start, *first.shape[3:])
         noise = torch.randn(noise_shape, generator=generator, dtype=torch.float32).to(first)
-        chunk = _denoise(model, context, conditions, noise, sigmas, options.guidance)
+        chunk = _denoise(model, context, conditions, options.temperature * noise, sigmas, options.guidance)
         yield torch.cat([first, chunk], dim=2) if start == 1 else chunk
         context = torch.cat([context, chunk], dim=2)[:, :, -plan.context_frames :]
 

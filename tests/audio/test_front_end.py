@@ -84,6 +84,14 @@ def test_an_encoder_of_the_same_shape_is_told_apart_by_its_name() -> None:
         check_encoder(_encoder("TencentGameMate/chinese-wav2vec2-base"), FRONT_END)
 
 
+def test_without_a_name_an_encoder_is_told_apart_by_what_it_was_trained_for() -> None:
+    """A renamed folder: the settings of the one say that it writes letters, those of the other that it does not."""
+    check_encoder(_encoder(architectures=["Wav2Vec2ForCTC"]), FRONT_END)
+    check_encoder(_encoder(architectures=["Wav2Vec2Model"]), FRONT_END)
+    with pytest.raises(OptionError, match="trained as Wav2Vec2ForPreTraining instead of Wav2Vec2ForCTC"):
+        check_encoder(_encoder(architectures=["Wav2Vec2ForPreTraining"]), FRONT_END)
+
+
 def test_other_rates_and_sounds_without_a_feature_are_refused() -> None:
     with pytest.raises(OptionError, match="hears 16000 Hz, not 8000 Hz"):
         speech_features(_encoder(), Waveform(np.zeros(8000, np.float32), 8000), FRONT_END)

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from avatar.dit.adapters import AdapterConfig, AdapterInputs, SharedQueryAdapter, adapter_update, build_adapter
+from avatar.dit.adapters import (
+    AdapterConfig,
+    AdapterInputs,
+    ResidualAdapter,
+    SharedQueryAdapter,
+    adapter_update,
+    build_adapter,
+)
 from avatar.dit.block import AvatarBlock
 from avatar.errors import OptionError
 
@@ -46,6 +53,38 @@ def _run(
 
 def _audio(seed: int = 3, speakers: int = 1) -> torch.Tensor:
     return torch.randn(BATCH, speakers, FRAMES, 5, TOKEN_DIM, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("settings", [{}, {"gated": True}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("padded", [False, True])
+def test_few_tokens_with_the_matrices_multiplied_in_give_the_same(settings: dict[str, Any], padded: bool) -> None:
+    torch.manual_seed(0)
+    adapter = build_adapter(64, 4, _config("audio", "residual", **settings))
+    assert isinstance(adapter, ResidualAdapter)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    stream, tokens = torch.randn(3, 40, 64), torch.randn(3, 5, TOKEN_DIM)
+    heard = torch.arange(5) < torch.tensor([[5], [2], [1]]) if padded else None
+    assert adapter._is_foldable(stream, tokens)
+    folded = adapter(stream, tokens, heard)
+    adapter.norm_q = torch.nn.Sequential()  # passes everything on, and is no Identity
+    assert not adapter._is_foldable(stream, tokens)
+    assert torch.allclose(folded, adapter(stream, tokens, heard), atol=2e-6)
+
+
+def test_matrices_are_multiplied_in_only_where_that_is_less_and_they_are_plain() -> None:
+    adapter = build_adapter(64, 4, _config("audio", "residual"))
+    assert isinstance(adapter, ResidualAdapter)
+    stream, tokens = torch.randn(1, 40, 64), torch.randn(1, 5, TOKEN_DIM)
+    assert adapter._is_foldable(stream, tokens)
+    assert not adapter._is_foldable(
+        stream, tokens.expand(1, 5, -1).repeat(1, 4, 1)
+    )  # as many heads and tokens as channels
+    assert not adapter._is_foldable(stream[:, :6], tokens)
+    assert not adapter._is_foldable(stream.bfloat16(), tokens)
+    adapter.proj = torch.nn.Sequential(adapter.proj)  # type: ignore[assignment]  # as LoRA and quantisation wrap it
+    assert not adapter._is_foldable(stream, tokens)
 
 
 def _only_update(kind: str, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,3 +119,16 @@ def test_a_plan_needs_frames_and_context() -> None:
     for bad in ((0, 1), (1, 0)):
         with pytest.raises(OptionError, match="at least one new and one carried frame"):
             ChunkPlan(*bad)
+
+
+def test_without_temperature_the_seed_makes_no_difference_and_a_little_of_it_makes_little(
+    model: AvatarTransformer3DModel,
+) -> None:
+    def video(temperature: float, seed: int) -> torch.Tensor:
+        options = replace(OPTIONS, temperature=temperature)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.cat(list(generate_latents(model, FIRST, Listener(7), 7, PLAN, options, generator)), dim=2)
+
+    assert torch.equal(video(0.0, 1), video(0.0, 2))
+    apart = [float((video(t, 1) - video(t, 2)).abs().mean()) for t in (0.3, 1.0)]
+    assert 0 < apart[0] < apart[1]
