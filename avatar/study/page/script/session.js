@@ -76,7 +76,7 @@ function showTrial(index) {
     view.refresh();
     keep();
   }
-  fill("trial", h("div", { class: "trial-grid" }, view.element, h("div", { class: "panel" }, form)));
+  fill("trial", h("h1", { class: "unseen", text: countWords() }), h("div", { class: "trial-grid" }, view.element, h("div", { class: "panel" }, form)));
   trialShown = { player, form, watch, keep };
   form.lock(!player.ended);
   player.load();
@@ -184,17 +184,22 @@ function askWithdraw() {
 
 // ---- the bar, the keys, the beginning ----
 
+/** "Clip 3 of 60", in whatever language the page turns to. */
+function countWords() {
+  const index = currentIndex();
+  const practising = index < state.practice;
+  const [i, n] = practising ? [index + 1, state.practice] : [index - state.practice + 1, numTrials()];
+  return () => (practising ? `${words("practice")} · ` : "") + words("clip_of", { i, n });
+}
+
 function refreshBar() {
   const inClips = trialShown !== null;
   bar.title.hidden = inClips;
   bar.count.hidden = bar.progress.hidden = !inClips;
   bar.pause.hidden = !state || state.step === "done";
   if (inClips) {
-    const index = currentIndex();
-    const practising = index < state.practice;
-    const [i, n] = practising ? [index + 1, state.practice] : [index - state.practice + 1, numTrials()];
-    say(bar.count, () => (practising ? `${words("practice")} · ` : "") + words("clip_of", { i, n }));
-    bar.progress.value = practising ? 0 : numRated() / n;
+    say(bar.count, countWords());
+    bar.progress.value = numRated() / numTrials();
   }
   if (!state) return say(bar.state, () => "");
   const lost = connection === "offline";
