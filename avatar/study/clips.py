@@ -174,7 +174,7 @@ def copy_stuffed(path: Path, out: Path, sizes: Sequence[int], salt: bytes) -> No
         sizes: bytes of each frame, from `frame_sizes`.
         salt: decides the noise, so that two copies of one clip differ from the first frame on.
 
-    Source: ITU-T H.264, D.1.7 (user_data_unregistered); unlike filler data, which mp4 does not allow.
+    Source: ITU-T H.264, D.1.7 (user_data_unregistered); not filler data, which x264 will not write into mp4.
     """
     noise = _noise(salt)
     with av.open(str(path)) as source, av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as copy:
