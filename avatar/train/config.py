@@ -83,7 +83,7 @@ class BalanceOptions:
         cap: no clip is drawn more than this many times as often as by natural sampling.
         thin: cells of fewer clips borrow from their margins.
         anneal: shares of the run between which natural sampling gives way to balanced sampling.
-        epoch_draws: draws between two re-weightings and reports; 0 for as many as there are clips.
+        epoch_draws: draws between two re-weightings and reports; 0 chooses: a twentieth of the run, in whole passes if it can be.
         dynamic_rate: how fast cells with a high validation loss gain weight; 0 for not.
         dynamic_ceiling: by how much at most.
         loss: whether the loss, too, is weighted by the effective number, with a mean of 1.
@@ -238,7 +238,8 @@ class TrainConfig:
             "batch_size": self.loop.batch_size,
             "accumulate": self.loop.accumulate,
         }
-        at_least_one |= {"checkpoint_steps": self.loop.checkpoint_steps, "log_steps": self.loop.log_steps}
+        for name in ("checkpoint_steps", "held_out_steps", "held_out_clips", "log_steps"):
+            at_least_one[name] = getattr(self.loop, name)
         for name, value in at_least_one.items():
             if value < 1:
                 raise OptionError(f"loop.{name} must be 1 or more, not {value}")

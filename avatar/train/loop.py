@@ -6,7 +6,6 @@ bit where they stopped, and do not depend on how a batch is divided among proces
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import default_collate
 
 from avatar.data.clip_dataset import buckets_of, cells_of, spread_over_cells
 from avatar.data.sampling.cells import Cells
@@ -30,10 +29,12 @@ from avatar.train.average import WeightAverage, trained
 from avatar.train.config import TrainConfig
 from avatar.train.config_file import check_same
 from avatar.train.distributed import Sharding
+from avatar.train.draws import Draws
 from avatar.train.run_folder import RunFolder
 from avatar.train.schedule import learning_rate_factor
-from avatar.train.task import Sample, Task, rng_of
+from avatar.train.task import Sample, Task
 
+_EPOCHS = 20  # of a run, at least
 _HELD_OUT_EPOCH = 2**31  # validation draws are of no epoch
 
 
@@ -79,13 +80,14 @@ class Trainer:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         self.draws_per_step = loop.batch_size * loop.accumulate * ranks
         self.cells = cells_of(task.entries, config.balance.by)
+        epoch_draws = self._epoch_draws(len(task.entries))
         self.sampler = BalancedSampler(
             self.cells,
-            self._balance(len(task.entries)),
+            self._balance(epoch_draws),
             seed=loop.seed,
             rank=rank,
             num_ranks=ranks,
-            epoch_draws=config.balance.epoch_draws or None,
+            epoch_draws=epoch_draws,
             buckets=buckets_of(task.entries),
             batch_draws=self.draws_per_step,
         )
@@ -179,27 +181,15 @@ class Trainer:
         places = np.arange(self.sampler.cursor + self.accelerator.process_index, len(order), ranks)
         size = self.config.loop.batch_size
         per_step = size * self.config.loop.accumulate
-        dataset = _Draws(self.task, order, self.sampler.epoch, self.config.loop.seed, training=True)
-        loader = self._loader(dataset, [places[k : k + size] for k in range(0, len(places), size)])
+        draws = Draws(self.task, order, self.sampler.epoch, self.config.loop.seed, training=True)
+        wanted = [places[k : k + size].tolist() for k in range(0, len(places), size)]
+        loader = draws.batches(wanted, self.config.loop.workers, pinned=self.accelerator.device.type == "cuda")
         batches, started = iter(loader), time.monotonic()
         for k in range(0, len(places), per_step):
             got = [next(batches) for _ in range(self.config.loop.accumulate)]
             self._waiting_s += time.monotonic() - started
             yield places[k : k + per_step], got
             started = time.monotonic()
-
-    def _loader(self, dataset: _Draws, batches: list[np.ndarray]) -> DataLoader[Sample]:
-        workers = self.config.loop.workers
-        if workers < 0:
-            workers = min(8, max(1, (os.cpu_count() or 1) - 1))
-        return DataLoader(
-            dataset,
-            batch_sampler=[batch.tolist() for batch in batches],
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            collate_fn=default_collate,
-            pin_memory=self.accelerator.device.type == "cuda",
-        )
 
     def _train_step(self, places: np.ndarray, batches: list[Sample]) -> dict[str, float]:
         clips = self.sampler.order()[places]
@@ -241,14 +231,17 @@ class Trainer:
         """Held-out figures with the averaged weights; cells that fare badly are drawn more often from now on."""
         assert self.held_out is not None
         cells, clips, figures = self.held_out_figures()
-        loss = mean_by_cell(cells, clips, figures["loss"])
-        by_name = dict(zip(cells.names, loss, strict=True))
-        own = np.array([by_name.get(name, np.nan) for name in self.cells.names])
+        by_cell = {name: mean_by_cell(cells, clips, values) for name, values in figures.items()}
+        place = {name: k for k, name in enumerate(cells.names)}
+        own = {  # of the training clips' cells, NaN where none was held out
+            f"held_out_{name}": np.array([values[place[c]] if c in place else np.nan for c in self.cells.names])
+            for name, values in by_cell.items()
+        }
         if self.config.balance.dynamic_rate > 0:
-            self.dynamic.update(own)
+            self.dynamic.update(own["held_out_loss"])
             self.sampler.reweight(self.dynamic.factors)
-        self._report_cells({"held_out_loss": own})
-        measured = loss[np.isfinite(loss)]
+        self._report_cells(own)
+        measured = by_cell["loss"][np.isfinite(by_cell["loss"])]
         return {
             **{f"held_out_{name}": float(values.mean()) for name, values in figures.items()},
             "held_out_worst_cell": float(measured.max()),
@@ -261,7 +254,7 @@ class Trainer:
         assert self.held_out is not None
         cells = cells_of(self.held_out.entries, self.config.balance.by)
         clips = spread_over_cells(cells, self.config.loop.held_out_clips, self.config.loop.seed)
-        dataset = _Draws(self.held_out, clips, _HELD_OUT_EPOCH, self.config.loop.seed, training=False)
+        dataset = Draws(self.held_out, clips, _HELD_OUT_EPOCH, self.config.loop.seed, training=False)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         figures: list[dict[str, np.ndarray]] = []
         self.networks.eval()
@@ -341,9 +334,15 @@ class Trainer:
             self.task.video(Path(log.sample_portrait), Path(log.sample_speech), out / f"step-{self.step:08d}.mp4")
         self.networks.train()
 
-    def _balance(self, num_clips: int) -> Balance:
+    def _epoch_draws(self, num_clips: int) -> int:
+        """Draws between two re-weightings: so many that there are `_EPOCHS` at least, in whole passes where clips are few."""
+        wanted = self.config.balance.epoch_draws
+        share = self.config.loop.steps * self.draws_per_step // _EPOCHS
+        return wanted or max(self.draws_per_step, share if share < num_clips else share // num_clips * num_clips)
+
+    def _balance(self, epoch_draws: int) -> Balance:
         balance = self.config.balance
-        epochs = self.config.loop.steps * self.draws_per_step / (balance.epoch_draws or num_clips)
+        epochs = self.config.loop.steps * self.draws_per_step / epoch_draws
         first, last = (share * epochs for share in balance.anneal)
         return Balance(None if balance.beta == -1 else balance.beta, balance.cap, balance.thin, (first, last))
 
@@ -369,20 +368,6 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         log_with=tracker_names(config.log.trackers) or None,
         project_dir=config.out,
     )
-
-
-class _Draws(Dataset[Sample]):
-    """The samples of an epoch, by their place in it."""
-
-    def __init__(self, task: Task, order: np.ndarray, epoch: int, seed: int, *, training: bool) -> None:
-        self._task, self._order, self._epoch, self._seed, self._training = task, order, epoch, seed, training
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, place: int) -> Sample:
-        rng = rng_of(self._seed, self._epoch, place)
-        return self._task.sample(int(self._order[place]), rng, training=self._training)
 
 
 def _to(batch: Sample, device: torch.device) -> Sample:

@@ -227,6 +227,7 @@ class MeshTask:
 
     def video(self, portrait: Path, speech: Path, out: Path) -> Path:
         """See `Task.video`."""
+        self._pipeline.to(self.networks.transformer.device)
         return self._pipeline(portrait, speech).save(out, overwrite=True)
 
 
