@@ -1,7 +1,8 @@
 """Where training clips come from: shards that `avatar curate` exported, or plain folders of videos.
 
-A *shard* is a tar file as WebDataset reads it: for each clip `KEY.mp4` and `KEY.json`, whose values are columns of the
-manifest. A *plain folder* holds videos, and beside them at will a `manifest.csv` with a column `path` and labels.
+Shards without an index, made by somebody else, are read as WebDataset reads them: for each clip `KEY.mp4` and `KEY.json`, whose
+values are columns of the manifest. A *plain folder* holds videos, and beside them at will a `manifest.csv` with a column `path` and
+labels.
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ import csv
 import json
 import math
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from avatar.emotion.labels import EmotionMix
+from avatar.data.readers.layout import emotion_word
+from avatar.data.shards import ShardReader
+from avatar.emotion.labels import EMOTIONS, EmotionMix
 from avatar.errors import InputError, OptionError
 
 MANIFEST = "manifest.csv"
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"}
 _NO_LABELS = {"path", "text", "transcript", "split", "duration_s", "seed", "clip_id", "source_uri", "media_uri"}
 _PEOPLE = ("identity", "person", "speaker", "portrait", "source_id")  # who is seen, the first that is told
+APPARENT = ("ethnicity", "age_group", "sex")
 _SPLITS = {"held-out": "val", "validation": "val"}
 
 
@@ -33,15 +38,15 @@ class SourceClip:
 
     Attributes:
         clip_id: unique; a file name.
-        path: the video, or the shard that holds it.
-        member: name inside the shard; None for a file.
+        path: the video, or the shard or folder of shards that holds it.
+        content: reads it from there; None for a file.
         person, split, labels: as for `ClipEntry`.
         caption: what is seen and said.
     """
 
     clip_id: str
     path: Path
-    member: str | None = None
+    content: Callable[[], bytes] | None = field(default=None, compare=False)
     person: str = ""
     split: str | None = None
     labels: dict[str, str | dict[str, float]] = field(default_factory=dict)
@@ -50,15 +55,12 @@ class SourceClip:
     @contextmanager
     def file(self) -> Iterator[Path]:
         """The video as a file, for as long as this is open."""
-        if self.member is None:
+        if self.content is None:
             yield self.path
             return
-        with TemporaryDirectory() as folder, tarfile.open(self.path) as shard:
-            content = shard.extractfile(self.member)
-            if content is None:
-                raise InputError(f"{self.path} has no file {self.member}")
-            path = Path(folder) / Path(self.member).name
-            path.write_bytes(content.read())
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"{self.clip_id}.mp4"
+            path.write_bytes(self.content())
             yield path
 
 
@@ -76,8 +78,7 @@ def find_clips(folders: Sequence[str | Path]) -> list[SourceClip]:
         folder = Path(name)
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give a folder of videos, or what `avatar curate` exported")
-        shards = sorted(folder.rglob("*.tar"))
-        found = [clip for shard in shards for clip in _in_shard(shard)] if shards else list(_in_folder(folder))
+        found = list(_found(folder))
         if not found:
             raise InputError(f"{folder} holds neither shards (*.tar) nor videos ({', '.join(sorted(VIDEO_SUFFIXES))})")
         clips += found
@@ -94,11 +95,35 @@ def labels_of(values: Mapping[str, Any]) -> dict[str, str | dict[str, float]]:
     for key, value in values.items():
         if key not in _NO_LABELS and isinstance(value, str) and value and len(value) < 80:
             labels[key] = _emotion(value) if key == "emotion" else value
-    names = str(values.get("emotion_label_set") or "").replace(";", ",").split(",")
-    probabilities = values.get("emotion_probs")
+    names, probabilities = str(values.get("emotion_label_set") or "").split("|"), values.get("emotion_probs")
     if probabilities and len(names) == len(probabilities) and values.get("label_source") != "declared":
-        labels["emotion"] = _mix(names, probabilities)
+        labels["emotion"] = _mix([emotion_word(name) or name for name in names], probabilities)
+    for key in APPARENT:  # whose classes have no names in the manifest
+        probabilities = values.get(f"apparent_{key.removesuffix('_group')}_probs")
+        if probabilities and key not in labels:
+            labels[key] = _mix([f"apparent {k}" for k in range(len(probabilities))], probabilities)
     return labels
+
+
+def _found(folder: Path) -> Iterator[SourceClip]:
+    for place in (folder / "shards", folder):
+        if (place / "index.parquet").is_file():
+            yield from _exported(place)
+            return
+    shards = sorted(folder.rglob("*.tar"))
+    for shard in shards:
+        yield from _in_shard(shard)
+    if not shards:
+        yield from _in_folder(folder)
+
+
+def _exported(folder: Path) -> Iterator[SourceClip]:
+    """Clips that `avatar curate` exported."""
+    reader = ShardReader(folder)
+    for clip_id in reader.clip_ids:
+        if "mp4" not in reader.endings(clip_id):
+            raise InputError(f'{folder} was exported without videos; curate again with export.media = "encode"')
+        yield _clip(clip_id, folder, partial(reader.read, clip_id, "mp4"), reader.sample(clip_id))
 
 
 def _in_folder(folder: Path) -> Iterator[SourceClip]:
@@ -127,21 +152,27 @@ def _in_shard(shard: Path) -> Iterator[SourceClip]:
     try:
         with tarfile.open(shard) as tar:
             members = {member.name: member for member in tar.getmembers() if member.isfile()}
-            for name in sorted(members):
-                stem, _, suffix = name.rpartition(".")
-                if f".{suffix.lower()}" in VIDEO_SUFFIXES:
-                    told = tar.extractfile(members[f"{stem}.json"]) if f"{stem}.json" in members else None
-                    values = json.loads(told.read()) if told else {}
-                    yield _clip(stem.replace("/", "_"), shard, name, values)
-    except (tarfile.TarError, json.JSONDecodeError) as err:
+    except tarfile.TarError as err:
         raise InputError(f"{shard} cannot be read as a shard: {err}") from err
+    for name in sorted(members):
+        stem, _, suffix = name.rpartition(".")
+        if f".{suffix.lower()}" in VIDEO_SUFFIXES:
+            told = members.get(f"{stem}.json")
+            values = json.loads(_member(shard, told)) if told else {}
+            yield _clip(stem.replace("/", "_"), shard, partial(_member, shard, members[name]), values)
 
 
-def _clip(clip_id: str, path: Path, member: str | None, values: Mapping[str, Any]) -> SourceClip:
+def _member(shard: Path, member: tarfile.TarInfo) -> bytes:
+    with shard.open("rb") as file:
+        file.seek(member.offset_data)
+        return file.read(member.size)
+
+
+def _clip(clip_id: str, path: Path, content: Callable[[], bytes] | None, values: Mapping[str, Any]) -> SourceClip:
     split = str(values.get("split") or "") or None
     person = next((str(values[key]) for key in _PEOPLE if values.get(key)), "")
     caption = next((str(values[key]) for key in ("caption_video", "caption_object") if values.get(key)), "")
-    return SourceClip(clip_id, path, member, person, _SPLITS.get(split or "", split), labels_of(values), caption)
+    return SourceClip(clip_id, path, content, person, _SPLITS.get(split or "", split), labels_of(values), caption)
 
 
 def _emotion(text: str) -> str | dict[str, float]:
@@ -149,19 +180,17 @@ def _emotion(text: str) -> str | dict[str, float]:
     if ":" not in text:
         return text
     mix = EmotionMix.parse(text)
-    from avatar.emotion.labels import EMOTIONS
-
     weights = dict(zip(EMOTIONS, mix.weights, strict=True))
     weights["neutral"] += 1 - sum(mix.weights)
     return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 def _mix(names: Sequence[str], probabilities: Sequence[float]) -> dict[str, float]:
-    return {
-        name.strip(): float(share)
-        for name, share in zip(names, probabilities, strict=True)
-        if share is not None and math.isfinite(share) and share > 0
-    }
+    mix: dict[str, float] = {}
+    for name, share in zip(names, probabilities, strict=True):
+        if share is not None and math.isfinite(share) and share > 0:
+            mix[name] = mix.get(name, 0.0) + float(share)
+    return mix
 
 
 def _unique(clips: list[SourceClip]) -> list[SourceClip]:

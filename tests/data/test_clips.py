@@ -98,8 +98,16 @@ def test_a_folder_is_read_with_its_manifest(tmp_path: Path) -> None:
 
 
 def test_a_shard_is_read_with_its_labels(tmp_path: Path) -> None:
-    told = {"identity": "ann", "split": "train", "ethnicity": "x", "emotion_probs": [0.25, 0.75],
-            "emotion_label_set": "happy,sad", "caption_video": "A woman speaks."}  # fmt: skip
+    told = {
+        "identity": "ann",
+        "split": "train",
+        "ethnicity": "x",
+        "emotion_probs": [0.25, 0.75],
+        "emotion_label_set": "happy|sad",
+        "apparent_ethnicity_probs": [0.5, 0.5],
+        "apparent_sex_probs": [0.0, 1.0],
+        "caption_video": "A woman speaks.",
+    }
     with tarfile.open(tmp_path / "000.tar", "w") as shard:
         for name, content in (("abc.mp4", b"film"), ("abc.json", json.dumps(told).encode())):
             member = tarfile.TarInfo(name)
@@ -108,6 +116,7 @@ def test_a_shard_is_read_with_its_labels(tmp_path: Path) -> None:
     (clip,) = find_clips([tmp_path])
     assert (clip.clip_id, clip.person, clip.split, clip.caption) == ("abc", "ann", "train", "A woman speaks.")
     assert clip.labels["emotion"] == {"happy": 0.25, "sad": 0.75} and clip.labels["ethnicity"] == "x"
+    assert clip.labels["sex"] == {"apparent 1": 1.0}
     with clip.file() as path:
         assert path.read_bytes() == b"film" and path.suffix == ".mp4"
 
