@@ -19,6 +19,7 @@ PERSONAL = ("emotion", "ethnicity", "sex", "age_group")
 BALANCED = ("emotion", "ethnicity", "language", "sex", "age_group")
 APPARENT = {"ethnicity": "apparent_ethnicity_probs", "age_group": "apparent_age_probs", "sex": "apparent_sex_probs"}
 _BINS = 30
+_LONG_TAIL = 8.0  # the 98th percentile over the median: such values are shown on a logarithmic axis
 _TAILS = (0.5, 99.5)  # percentiles: a histogram shows what lies between, and its thresholds
 
 Row = Mapping[str, Any]
@@ -64,6 +65,7 @@ class Histogram:
         kept, rejected: clips per bin.
         thresholds: (name, value) of the limits on this column.
         missing: clips without a value.
+        is_log: whether the bins are even on a logarithmic axis.
     """
 
     column: str
@@ -72,6 +74,13 @@ class Histogram:
     rejected: tuple[int, ...]
     thresholds: tuple[tuple[str, float], ...]
     missing: int
+    is_log: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies on the axis, 0 at its left end and 1 at its right."""
+        scaled = math.log if self.is_log else float
+        low, high = scaled(self.edges[0]), scaled(self.edges[-1])
+        return (scaled(value) - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -179,13 +188,18 @@ def _histogram(column: str, rows: Sequence[Row], thresholds: list[tuple[str, flo
         return None
     low, high = np.percentile(values, _TAILS)
     low, high = min(low, *(t for _, t in thresholds)), max(high, *(t for _, t in thresholds))
-    margin = (high - low) * 0.03 or 1.0
-    edges = np.linspace(low - margin, high + margin, _BINS + 1)
+    is_log = bool(values.min() > 0 < low) and bool(np.percentile(values, 98) > _LONG_TAIL * np.median(values))
+    if is_log:
+        edges = np.geomspace(low / 1.1, high * 1.1, _BINS + 1)
+    else:
+        margin = (high - low) * 0.03 or 1.0
+        edges = np.linspace(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin, _BINS + 1)
     kept = np.array([keep for _, keep in pairs])
     inside = np.clip(values, edges[0], math.nextafter(edges[-1], -math.inf))
     counts = [tuple(int(n) for n in np.histogram(inside[which], edges)[0]) for which in (kept, ~kept)]
     missing = len(rows) - len(pairs)
-    return Histogram(column, tuple(float(e) for e in edges), counts[0], counts[1], tuple(thresholds), missing)
+    bins = tuple(float(edge) for edge in edges)
+    return Histogram(column, bins, counts[0], counts[1], tuple(thresholds), missing, is_log)
 
 
 def _shown(rows: Sequence[Row], hides: bool) -> Total | None:

@@ -131,7 +131,7 @@ def _plot(histogram: Histogram) -> Plot:
             kept.append((i * step, height - tall_a, step - 1, tall_a))
         if b:
             rejected.append((i * step, height - tall_a - tall_b, step - 1, tall_b))
-    lines = [((value - low) / (high - low) * width, words) for words, value in histogram.thresholds]
+    lines = [(histogram.place(value) * width, words) for words, value in histogram.thresholds]
     count = sum(histogram.kept) + sum(histogram.rejected)
     words = f"{histogram.column} of {count} clips, {low:.3g} to {high:.3g}; thresholds: " + ", ".join(
         w for _, w in lines

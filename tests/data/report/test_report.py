@@ -109,6 +109,15 @@ def test_a_histogram_holds_every_measured_clip_and_its_thresholds() -> None:
     assert found["short_side_px"].edges[0] < 256  # the threshold is on the axis though all values are above it
 
 
+def test_long_tails_are_drawn_on_a_logarithmic_axis_with_the_threshold_in_place() -> None:
+    listed = rows()
+    for i, row in enumerate(listed):
+        row["face_lap_var_256"] = 10.0 ** (i % 5)
+    [one] = histograms(listed, parse_limits({"blurred": {"column": "face_lap_var_256", "min": 10.0}}))
+    assert one.is_log and sum(one.kept) + sum(one.rejected) == 40
+    assert 0.2 < one.place(10.0) < 0.3 and one.place(one.edges[0]) == 0.0
+
+
 def test_few_clips_with_a_personal_label_are_not_shown_and_languages_are() -> None:
     shares = {one.value: one for one in balance(rows(), "emotion")}
     assert shares["happy"].kept == Total(24, 24 * 9 / 3600)
