@@ -18,9 +18,11 @@ from avatar.errors import AvatarError, OutputError
 
 _START_TIMEOUT_S = 600.0  # models may be large and the machine busy
 _GOODBYE_S = 5.0
-_ONE_THREAD = {
+_ENVIRONMENT = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-} | {"OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "2"}
+}
+_ENVIRONMENT |= {"OMP_WAIT_POLICY": "PASSIVE"}
+_ENVIRONMENT |= {"GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # chatter
 _starting = threading.Lock()  # the environment is the whole process's
 
 
@@ -107,7 +109,7 @@ class WorkerProcess:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True, name="avatar-curate")
-            with _starting, _environment(_ONE_THREAD):
+            with _starting, _environment(_ENVIRONMENT):
                 self._process.start()
             theirs.close()
         assert self._pipe is not None
