@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.5
 SIGMA_SHIFT = 3.0
+# Lips follow real speech closer, and tremble less, than at 1; what should differ from take to take, the head and the
+# eyes, has chance of its own (docs/embedded-model.md).
+TEMPERATURE = 0.5
 BLOCK_BYTES = 16 << 20  # of frames handed over at a time
 
 
@@ -149,8 +152,8 @@ class AvatarPipeline(DiffusionPipeline):
                 `"debug:echomimic-v3"`) gives a `WanAvatarPipeline`, which is called in the same way.
             runtime: see `use_runtime`.
             notify: told in a sentence what takes long, or much memory, before it begins.
-            kwargs: as for `DiffusionPipeline.from_pretrained`; of a published system `memory`, `device`, `dtype` and `reference`, see
-                `avatar.hub.load.load_published`.
+            kwargs: as for `DiffusionPipeline.from_pretrained`; of a published system `memory`, `device`, `dtype` and
+                `reference`, see `avatar.hub.load.load_published`.
 
         Raises:
             OptionError: neither a preset nor such a folder, or no such runtime.
@@ -335,7 +338,7 @@ def _sampling(steps: int | None, guidance: float | None) -> SamplingOptions:
         raise OptionError(f"num_inference_steps must lie between 1 and 1000, not {steps}")
     if not 0 <= guidance <= 20:
         raise OptionError(f"guidance_scale must lie between 0 and 20, not {guidance}; 1 is off, 1.5 the default")
-    return SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance))
+    return SamplingOptions(steps, SIGMA_SHIFT, audio_guidance(guidance), TEMPERATURE)
 
 
 def _person_seed(seed: int, index: int) -> int:

@@ -43,7 +43,7 @@ from avatar.evaluate.movement import blinks_per_minute, gaze_spread, head_spread
 from avatar.evaluate.studio import Person, Studio
 from avatar.evaluate.tables import markdown_table, number
 from avatar.evaluate.trial_sounds import noises, sentences, sung, with_pause
-from avatar.pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, SIGMA_SHIFT, AvatarPipeline, assemble_pipeline
+from avatar.pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, SIGMA_SHIFT, TEMPERATURE, AvatarPipeline, assemble_pipeline
 from avatar.types import Waveform
 
 LOG = logging.getLogger("measure_embedded")
@@ -313,6 +313,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=4, help="how many people speak (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     return parser.parse_args()
 
@@ -321,7 +322,7 @@ def _trial(args: argparse.Namespace) -> Trial:
     pipe = assemble_pipeline(*args.parts) if args.parts else AvatarPipeline.from_pretrained(args.preset)
     for component in pipe.components.values():
         component.float().eval()
-    sampling = SamplingOptions(args.steps, SIGMA_SHIFT, audio_guidance(args.guidance))
+    sampling = SamplingOptions(args.steps, SIGMA_SHIFT, audio_guidance(args.guidance), args.temperature)
     studio = Studio(**pipe.components, plan=pipe.plan, sampling=sampling)
     people = [studio.person(PEOPLE_SEED + k) for k in range(args.people)]
     return Trial(studio, load_speech(args.corpus, "held-out"), people, args.limit)
