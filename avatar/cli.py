@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_presets(commands)
     _add_fetch(commands)
     add_curate(commands, _help_formatter)
-    add_train(commands, _help_formatter)
+    add_train(commands, _help_formatter, _quieten_libraries)
     add_study(commands, _help_formatter)
     return parser
 

@@ -15,9 +15,17 @@ _SHOWN_EVERY_S = 30.0  # where there is no terminal
 
 
 def add_train(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], formatter: Callable[..., argparse.HelpFormatter]
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    formatter: Callable[..., argparse.HelpFormatter],
+    quieten: Callable[[], None],
 ) -> None:
-    """Adds the command to the parser."""
+    """Adds the command to the parser.
+
+    Args:
+        commands: of the parser.
+        formatter: of the help.
+        quieten: keeps the libraries' chatter off stderr.
+    """
     parser = commands.add_parser(
         "train",
         help="train a model on clips that avatar curate kept, or on a folder of videos",
@@ -43,7 +51,9 @@ def add_train(
     parser.add_argument("--show", action="store_true", help="print every value of the config, and do nothing")
     parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
     parser.set_defaults(
-        run=run_train, interrupted="interrupted; the same command with --resume goes on from the last checkpoint"
+        run=run_train,
+        quieten=quieten,
+        interrupted="interrupted; the same command with --resume goes on from the last checkpoint",
     )
 
 
@@ -55,6 +65,8 @@ def run_train(args: argparse.Namespace) -> None:
     if args.show:
         print("\n".join(f"{name} = {value!r}" for name, value in config.flat().items()))
         return
+    if not args.debug:
+        args.quieten()
     from avatar.train.assemble import check_config, prepare, train
 
     check_config(config)
