@@ -31,8 +31,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "dinov2":
         model = Dinov2Model(Dinov2Config(**SIZES, mlp_ratio=2))
     else:
-        text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50, "intermediate_size": 16}
-        model = CLIPModel(CLIPConfig(text_config=text, vision_config=SIZES | {"intermediate_size": 32}, projection_dim=16))
+        text = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "vocab_size": 50,
+            "intermediate_size": 16,
+        }
+        model = CLIPModel(
+            CLIPConfig(text_config=text, vision_config=SIZES | {"intermediate_size": 32}, projection_dim=16)
+        )
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps({"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 56}, "image_mean": [0.5] * 3,
