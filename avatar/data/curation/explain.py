@@ -43,10 +43,10 @@ def explain(out: str | Path, clip: str) -> str:
     for stage in stages:
         lines += _stage_lines(stage, str(row["clip_id"]))
     lines.append("  limits")
-    lines += [
-        f"    {'FAILS' if limit.rejects(row) else 'ok   '} {limit.reason}: {limit.words(row)}"
-        for limit in settings.limits
-    ]
+    for limit in settings.limits:
+        words = limit.words(row)
+        verdict = "FAILS" if limit.rejects(row) else "  -  " if "not measured" in words else "ok   "
+        lines.append(f"    {verdict} {limit.reason}: {words}")
     if row["dup_group"]:
         best = "the best of it" if row["dup_is_best"] else f"likeness to the best {row['dup_sim']:.2f}"
         lines.append(f"  copies   group {row['dup_group']}, {best}")
