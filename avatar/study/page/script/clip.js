@@ -1,7 +1,6 @@
 // Clip: shows one clip, which cannot be skipped through, and counts how it was played.
 
 const KEEP_AHEAD = 2; // clips fetched before they are needed; only where there is a connection to lose
-const JUMP_S = 1.5; // more than this between two looks at the clock is not playing
 const READY_ANYWAY_MS = 4000;
 const fetched = new Map(); // file -> promise of an address to play from
 
@@ -44,6 +43,7 @@ function clipPlayer(trial, draft, changed) {
   let before_s = draft.played_s; // of passes that are over
   let reached_s = 0; // within this pass
   let atEnd = draft.ended;
+  let ours = false; // a jump under way is the page's own
 
   function to(status) {
     player.status = status;
@@ -76,7 +76,7 @@ function clipPlayer(trial, draft, changed) {
       atEnd = false;
       reached_s = 0;
       if (player.ended) player.replays += 1;
-      video.currentTime = 0;
+      jump(0);
     }
     try {
       await video.play();
@@ -87,18 +87,19 @@ function clipPlayer(trial, draft, changed) {
   function pause() {
     if (!video.paused) video.pause();
   }
-  function follow() {
-    if (!atEnd && Math.abs(video.currentTime - reached_s) <= JUMP_S) reached_s = Math.max(reached_s, video.currentTime);
+  function jump(to_s) {
+    ours = true;
+    video.currentTime = to_s;
   }
 
   video.addEventListener("canplaythrough", ready);
   video.addEventListener("playing", () => to("playing"));
   video.addEventListener("pause", () => !video.ended && player.status === "playing" && to("paused"));
-  video.addEventListener("timeupdate", follow);
-  video.addEventListener("seeking", () => {
-    // media keys and extensions can jump; a clip is rated when it was seen
-    if (!atEnd && Math.abs(video.currentTime - reached_s) > JUMP_S) video.currentTime = reached_s;
+  video.addEventListener("timeupdate", () => {
+    if (!atEnd && !video.seeking) reached_s = Math.max(reached_s, video.currentTime);
   });
+  video.addEventListener("seeking", () => !ours && jump(reached_s)); // media keys and extensions can jump; a rater is to see it all
+  video.addEventListener("seeked", () => (ours = false));
   video.addEventListener("ratechange", () => {
     if (video.playbackRate !== 1) video.playbackRate = 1;
   });
