@@ -9,6 +9,9 @@ once; tracks are kept in TRACKS_DIR. Prints one line a clip, then, for both scor
   unplanted, against zero, and against what the *other half* of the clip has unplanted;
 - the share of clips whose two halves have the same offset within a frame, by tier.
 
+Each sound is encoded once; planting moves its features, with those of silence moved in (tests/data/scorers/test_sync.py plants
+into the sound itself).
+
     python scripts/score_sync.py CLIPS_DIR TRACKS_DIR [--plant 2 4 6 8 10 12] [--max-s 20]
 """
 
@@ -37,7 +40,26 @@ from avatar.types import DEFAULT_FPS, MODEL_SAMPLE_RATE_HZ, Waveform
 
 LEAST_S, LEAST_SWAPPED_FRAMES, MAX_SWAPPED_FRAMES = 5.0, 70, 125
 SAMPLES_PER_FRAME = int(MODEL_SAMPLE_RATE_HZ / DEFAULT_FPS)
-Judge = Callable[[np.ndarray, np.ndarray, Waveform], "SyncResult | None"]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What both scorers hear of a sound, per video frame: (S, D) features and (S,) loudness."""
+
+    features: np.ndarray
+    loudness: np.ndarray
+
+    def __getitem__(self, frames: slice) -> Sound:
+        return Sound(self.features[frames], self.loudness[frames])
+
+    def early(self, frames: int, silence: Sound) -> Sound:
+        """Made early by so many frames (late where negative), as long as before; silence comes in."""
+        still = Sound(np.repeat(silence.features, abs(frames), axis=0), np.repeat(silence.loudness, abs(frames)))
+        parts = (self[frames:], still) if frames > 0 else (still, self[: len(self.loudness) + frames])
+        return Sound(np.concatenate([p.features for p in parts]), np.concatenate([p.loudness for p in parts]))
+
+
+Judge = Callable[[np.ndarray, np.ndarray, Sound], "SyncResult | None"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,7 @@ class Clip:
     tier: str
     lips: np.ndarray
     found: np.ndarray
-    sound: Waveform
+    sound: Sound
 
     @property
     def duration_s(self) -> float:
@@ -64,23 +86,29 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.tracks.mkdir(parents=True, exist_ok=True)
     clips = read_clips(arguments.clips, arguments.tracks, round(arguments.max_s * DEFAULT_FPS))
-    model, encoder = SyncModel.load(), shipped_encoder()
+    model = SyncModel.load()
+    silence = hear(Waveform(np.zeros(MODEL_SAMPLE_RATE_HZ, np.float32)))[12:13]
 
-    def by_model(lips: np.ndarray, found: np.ndarray, sound: Waveform) -> SyncResult | None:
-        return sync_of(model, speech_per_frame(sound, encoder), lips, found)
+    def by_model(lips: np.ndarray, found: np.ndarray, sound: Sound) -> SyncResult | None:
+        return sync_of(model, sound.features, lips, found)
 
-    def by_envelope(lips: np.ndarray, found: np.ndarray, sound: Waveform) -> SyncResult | None:
-        loudness = loudness_per_frame(sound, len(sound.samples) // SAMPLES_PER_FRAME, DEFAULT_FPS)
-        return envelope_sync(lips[:, 0], found, loudness)
+    def by_envelope(lips: np.ndarray, found: np.ndarray, sound: Sound) -> SyncResult | None:
+        return envelope_sync(lips[:, 0], found, sound.loudness)
 
     judges: dict[str, Judge] = {"sync": by_model, "envelope": by_envelope}
     print_clips(clips, judges)
     shifts = sorted({-shift for shift in arguments.plant} | set(arguments.plant))
     for name, judge in judges.items():
         print(f"\n{name}")
-        for line in (tiers(clips, judge), swapped(clips, judge), planted(clips, judge, shifts), halves(clips, judge)):
-            print(f"  {line}")
+        print(f"  {tiers(clips, judge)}\n  {swapped(clips, judge)}\n  {halves(clips, judge)}", flush=True)
+        print(f"  {planted(clips, judge, shifts, silence)}", flush=True)
     return 0
+
+
+def hear(speech: Waveform) -> Sound:
+    """A sound as both scorers hear it."""
+    features = speech_per_frame(speech, shipped_encoder())
+    return Sound(features, loudness_per_frame(speech, len(features), DEFAULT_FPS))
 
 
 def read_clips(folder: Path, tracks: Path, max_frames: int) -> list[Clip]:
@@ -107,7 +135,7 @@ def read_clips(folder: Path, tracks: Path, max_frames: int) -> list[Clip]:
             sys.stderr.write(f"{path.name}: no face\n")
             continue
         samples = sound.samples[: len(lips) * SAMPLES_PER_FRAME]
-        clips.append(Clip(path.stem, row["sync_tier"] or "-", lips, found, Waveform(samples)))
+        clips.append(Clip(path.stem, row["sync_tier"] or "-", lips, found, hear(Waveform(samples))))
     return clips
 
 
@@ -134,13 +162,16 @@ def swapped(clips: list[Clip], judge: Judge) -> str:
         frames = min(len(clip.lips), len(stranger.lips), MAX_SWAPPED_FRAMES)
         if frames < LEAST_SWAPPED_FRAMES:
             continue
-        samples = slice(frames * SAMPLES_PER_FRAME)
         for scores, sound in ((own, clip.sound), (other, stranger.sound)):
-            scores.append(_confidence(judge, clip.lips[:frames], clip.found[:frames], Waveform(sound.samples[samples])))
-    return f"AUC of own above another clip's sound, tier A, up to 5 s ({len(own)}): {auc(own, other):.3f}"
+            scores.append(_confidence(judge, clip.lips[:frames], clip.found[:frames], sound[:frames]))
+    spread = [" ".join(f"{value:.3f}" for value in np.percentile(scores, (10, 50, 90))) for scores in (own, other)]
+    return (
+        f"AUC of own above another clip's sound, tier A, up to 5 s ({len(own)}): {auc(own, other):.3f}; "
+        f"10th, 50th, 90th percentile of the confidence: own {spread[0]}, other {spread[1]}"
+    )
 
 
-def planted(clips: list[Clip], judge: Judge, shifts: list[int]) -> str:
+def planted(clips: list[Clip], judge: Judge, shifts: list[int], silence: Sound) -> str:
     """Share of planted offsets that are found within one frame."""
     chosen = [clip for clip in clips if clip.tier == "A" and clip.duration_s >= LEAST_S]
     to_own, to_zero, to_half = [], [], []
@@ -149,8 +180,8 @@ def planted(clips: list[Clip], judge: Judge, shifts: list[int]) -> str:
         first, second = _halves(clip)
         elsewhere = judge(first.lips, first.found, first.sound)
         for shift in shifts:
-            result = judge(clip.lips, clip.found, shifted(clip.sound, shift))
-            in_half = judge(second.lips, second.found, shifted(second.sound, shift))
+            result = judge(clip.lips, clip.found, clip.sound.early(shift, silence))
+            in_half = judge(second.lips, second.found, second.sound.early(shift, silence))
             assert unplanted is not None and elsewhere is not None and result is not None and in_half is not None
             to_own.append(abs(result.offset_frames - shift - unplanted.offset_frames) <= 1)
             to_zero.append(abs(result.offset_frames - shift) <= 1)
@@ -175,13 +206,6 @@ def halves(clips: list[Clip], judge: Judge) -> str:
     return f"halves with the same offset within a frame: {', '.join(words)}"
 
 
-def shifted(sound: Waveform, offset_frames: int) -> Waveform:
-    """The sound made early by so many frames (cut at the start), or late (silence first); as long as before."""
-    samples, count = sound.samples, abs(offset_frames) * SAMPLES_PER_FRAME
-    moved = np.pad(samples[count:], (0, count)) if offset_frames > 0 else np.pad(samples, (count, 0))[: len(samples)]
-    return Waveform(moved)
-
-
 def auc(high: list[float], low: list[float]) -> float:
     """How often a number of the first list is above one of the second; a tie is half."""
     one, other = np.array(high)[:, None], np.array(low)[None]
@@ -190,14 +214,12 @@ def auc(high: list[float], low: list[float]) -> float:
 
 def _halves(clip: Clip) -> tuple[Clip, Clip]:
     half = len(clip.lips) // 2
-    cut = half * SAMPLES_PER_FRAME
-    return (
-        Clip(clip.name, clip.tier, clip.lips[:half], clip.found[:half], Waveform(clip.sound.samples[:cut])),
-        Clip(clip.name, clip.tier, clip.lips[half:], clip.found[half:], Waveform(clip.sound.samples[cut:])),
-    )
+    cuts = (slice(0, half), slice(half, None))
+    one, two = (Clip(clip.name, clip.tier, clip.lips[cut], clip.found[cut], clip.sound[cut]) for cut in cuts)
+    return one, two
 
 
-def _confidence(judge: Judge, lips: np.ndarray, found: np.ndarray, sound: Waveform) -> float:
+def _confidence(judge: Judge, lips: np.ndarray, found: np.ndarray, sound: Sound) -> float:
     result = judge(lips, found, sound)
     return 0.0 if result is None else result.confidence
 
