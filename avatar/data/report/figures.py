@@ -127,6 +127,8 @@ def histograms(rows: Sequence[Row], limits: Sequence[Limit]) -> list[Histogram]:
     """One for each column that a limit reads and that has two values or more."""
     thresholds: dict[str, list[tuple[str, float]]] = {}
     for limit in limits:
+        if limit.when and not any(all(row.get(name) == value for name, value in limit.when.items()) for row in rows):
+            continue  # a limit for another backend than the one that ran
         bounds = [("least", limit.min), ("most", limit.max)]
         if limit.max_abs is not None:
             bounds += [("least", -limit.max_abs), ("most", limit.max_abs)]

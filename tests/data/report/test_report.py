@@ -109,6 +109,16 @@ def test_a_histogram_holds_every_measured_clip_and_its_thresholds() -> None:
     assert found["short_side_px"].edges[0] < 256  # the threshold is on the axis though all values are above it
 
 
+def test_the_limits_of_a_backend_that_did_not_run_are_not_drawn() -> None:
+    listed = [row | {"sync_backend": "ours", "sync_conf": i / 40} for i, row in enumerate(rows())]
+    tables = {
+        name: {"column": "sync_conf", "min": least, "when": {"sync_backend": name}}
+        for name, least in (("ours", 0.3), ("syncnet", 3.0))
+    }
+    [one] = histograms(listed, parse_limits(tables))
+    assert one.thresholds == (("ours: least 0.3", 0.3),)
+
+
 def test_long_tails_are_drawn_on_a_logarithmic_axis_with_the_threshold_in_place() -> None:
     listed = rows()
     for i, row in enumerate(listed):
