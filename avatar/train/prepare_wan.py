@@ -18,7 +18,7 @@ from avatar.media import read_waveform
 from avatar.media.video import read_video
 from avatar.train.config import TrainConfig
 from avatar.train.mesh_task import emotion_weights
-from avatar.types import MODEL_SAMPLE_RATE_HZ, Portrait, Waveform
+from avatar.types import MODEL_SAMPLE_RATE_HZ, LatentShape, Portrait, Waveform
 from avatar.wan.condition import reference_latents
 from avatar.wan.pipeline import WanAvatarPipeline
 from avatar.wan.reference import emotion_tokens, identity_embedder, identity_tokens, reference_adapters
@@ -38,8 +38,10 @@ class WanPreparer:
 
     def __init__(self, pipeline: WanAvatarPipeline, config: TrainConfig) -> None:
         self._pipeline, self._config, self._codec = pipeline, config, pipeline.codec
-        self._frames = 1 + self._codec.stride.time * (config.data.latent_frames - 1)
-        self._known = 1 + self._codec.stride.time * (config.data.context_frames - 1)
+        self._frames, self._known = (
+            LatentShape(1, frames, 1, 1).num_video_frames(self._codec.stride)
+            for frames in (config.data.latent_frames, config.data.context_frames)
+        )
         self._references = reference_adapters(pipeline.transformer)
 
     def settings(self) -> dict[str, Any]:

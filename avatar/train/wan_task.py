@@ -18,7 +18,7 @@ from avatar.errors import MissingDependencyError, OptionError
 from avatar.train.config import TrainConfig
 from avatar.train.noise import add_noise, noise_levels, velocity_weight
 from avatar.train.task import Sample
-from avatar.types import Conditioning
+from avatar.types import Conditioning, LatentShape
 from avatar.wan.pipeline import WanAvatarPipeline
 from avatar.wan.reference import attach_reference, reference_adapters
 from avatar.wan.trained_file import LORA_NAME, lora_config, save_trained
@@ -51,7 +51,7 @@ class WanNetworks(nn.Module):
                 "loss.sync_weight is for the mesh model, whose lips can be read off its latents; set it to 0"
             )
         self.transformer, self.projector = pipeline.transformer, pipeline.audio_projector
-        self._config, self._masked = config, pipeline.preset.face_mask
+        self._config, self._masked, self._stride = config, pipeline.preset.face_mask, pipeline.codec.stride
         if config.model.fresh_audio:
             freshen_audio(self.transformer, self.projector)
         self._choose(config)
@@ -101,7 +101,7 @@ class WanNetworks(nn.Module):
 
     def _conditioning(self, batch: Sample) -> Conditioning:
         frames, dtype = batch["latents"].shape[2], self.transformer.dtype
-        num_frames = 1 + 4 * (frames - 1)
+        num_frames = LatentShape(1, frames, 1, 1).num_video_frames(self._stride)
         each = []
         for features in batch["features"]:
             features = features.to(next(self.projector.parameters()).dtype)
