@@ -237,7 +237,7 @@ def test_a_clip_is_not_rated_before_its_end(browser: Any, study: Exported) -> No
     page = rater.page
     assert page.locator(".marks input:enabled").count() == 0
     page.keyboard.press("5")
-    page.locator("form .button.main").click()
+    page.locator("form .button.main").click(force=True)
     assert page.locator("input:checked").count() == 0 and page.locator(".told.now").count() == 0
     page.evaluate("""() => document.querySelector("video").addEventListener(
         "playing", () => document.querySelector(".under .button").click(), { once: true })""")  # a press as soon as it plays
@@ -258,14 +258,14 @@ def test_a_clip_is_not_rated_before_its_end(browser: Any, study: Exported) -> No
     page.locator(".told.now").wait_for()
     for score in "12":
         page.keyboard.press(score)
-    page.locator("form .button.main").click()
+    page.locator("form .button.main").click(force=True)
     assert page.locator(".panel .error").inner_text() == "Still to be answered: Body, Face"
     assert page.evaluate("() => document.activeElement.dataset.scale") == "FBN"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")  # arrows move within a scale, as in any group of choices
     assert page.locator("input[name=FBN]:checked").get_attribute("value") == "2"
     page.locator("input[name=FCN]").nth(4).check(force=True)
-    page.locator("form .button.main").click()
+    page.locator("form .button.main").click(force=True)
     page.locator("h1", has_text="That was the practice").wait_for()
 
 
