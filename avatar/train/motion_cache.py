@@ -27,7 +27,7 @@ from avatar.types import MODEL_SAMPLE_RATE_HZ, Waveform
 
 ITEMS_PER_SHARD = 100
 _MAX_UTTERANCE_S = 12.0
-_VOICE_HOURS_WEIGHT = {"espeak": 0.6, "flite": 1.0, "festival": 0.8, "recordings": 1.6, "kokoro": 4.0}
+_VOICE_HOURS_WEIGHT = {"espeak": 0.6, "flite": 1.0, "festival": 0.8, "recordings": 1.6}
 
 
 @dataclass(frozen=True)

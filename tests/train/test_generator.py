@@ -23,8 +23,8 @@ from avatar.train.generator import Generator, GeneratorRecipe, LipGap, MotionCro
 from avatar.train.motion_cache import MotionItem
 
 RECIPE = GeneratorRecipe(
-    steps=4, batch_size=2, latent_frames=5, context_frames=2, warmup_steps=2, hidden_size=64, num_layers=1, ffn_dim=32,
-    feature_dim=16, token_dim=16,
+    steps=4, noisy_steps=1, batch_size=2, latent_frames=5, context_frames=2, warmup_steps=2, hidden_size=64, num_layers=1,
+    ffn_dim=32, feature_dim=16, token_dim=16,
 )  # fmt: skip
 NUM_FRAMES = 60
 
@@ -98,11 +98,21 @@ def test_a_batch_is_a_function_of_seed_and_step(items: list[MotionItem], latent:
 def test_noise_on_the_features_is_of_many_strengths_and_touches_nothing_else(
     items: list[MotionItem], latent: GeometryLatent
 ) -> None:
-    recipe = replace(RECIPE, batch_size=32, feature_noise=2.0)
+    recipe = replace(RECIPE, batch_size=32, noisy_steps=RECIPE.steps, feature_noise=2.0)
     clean, noisy = (MotionCrops(items, recipe, latent, augment=augment).batch(0) for augment in (False, True))
     assert torch.equal(clean.latents, noisy.latents) and torch.equal(clean.clean_frames, noisy.clean_frames)
     strength = (noisy.windows - clean.windows).flatten(1).std(dim=1)  # the features' own spread is 1
     assert strength.min() < 0.3 and 1.5 < strength.max() < 2.1 and 0.7 < strength.mean() < 1.3
+
+
+def test_only_the_last_steps_are_noisy_and_learn_more_slowly(items: list[MotionItem], latent: GeometryLatent) -> None:
+    recipe = replace(RECIPE, steps=1200, noisy_steps=200, warmup_steps=40)
+    noisy, clean = MotionCrops(items, recipe, latent), MotionCrops(items, recipe, latent, augment=False)
+    assert torch.equal(noisy.batch(999).windows, clean.batch(999).windows)
+    assert not torch.equal(noisy.batch(1000).windows, clean.batch(1000).windows)
+    factors = [training._rate_factor(step, recipe) for step in range(1200)]
+    assert max(factors[:1000]) == 1.0 and factors[999] < 0.03
+    assert max(factors[1000:]) == pytest.approx(0.3) and factors[-1] < 0.01
 
 
 def test_batches_have_the_shapes_the_networks_take(items: list[MotionItem], latent: GeometryLatent) -> None:

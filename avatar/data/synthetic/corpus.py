@@ -56,7 +56,7 @@ def make_speech(
 def _make_voice(voice: Voice, path: Path, seed: int, wanted_s: float, progress: Callable[[str, float], None]) -> None:
     made: list[Utterance] = []
     total_s = 0.0
-    for utterance in utterances(voice, seed + zlib.crc32(voice.name.encode()), path.parent):
+    for utterance in utterances(voice, seed + zlib.crc32(voice.name.encode())):
         made.append(utterance)
         total_s += utterance.duration_s
         progress(voice.name, min(1.0, total_s / wanted_s))

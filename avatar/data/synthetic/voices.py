@@ -17,7 +17,7 @@ class Voice:
 
     Attributes:
         name: unique name.
-        engine: `"espeak"`, `"flite"`, `"festival"`, `"recordings"` or `"kokoro"`.
+        engine: `"espeak"`, `"flite"`, `"festival"` or `"recordings"`.
         voice_id: the engine's own name for it (for `espeak`, the language).
         script: how its language is written, for `text.spoken_text`; `"english"` for sentences.
         hours: how much the default corpus holds of it.
@@ -36,7 +36,6 @@ class Voice:
 
 _ESPEAK = "espeak-ng GPL-3.0-or-later (program; its output is not covered)"
 _FLITE = "CMU flite, BSD-like"
-_KOKORO = "Kokoro-82M, Apache-2.0"
 _ESPEAK_LANGUAGES: dict[str, str] = {
     "af": "latin", "ar": "arabic", "bg": "cyrillic", "bn": "digits", "ca": "latin", "cmn-latn-pinyin": "pinyin", "cs": "latin",
     "da": "latin", "de": "latin", "el": "greek", "en": "english", "en-us": "english", "es": "latin", "et": "latin", "fa": "digits",
@@ -53,25 +52,6 @@ ESPEAK_VARIANTS: tuple[str, ...] = (
     "quincy rob robert sandro shelby steph travis victor zac"
 ).split()  # type: ignore[assignment]
 _HELD_OUT_LANGUAGES = {"sk", "da", "sw"}
-
-# The first letter of a Kokoro voice is its language.
-KOKORO_LANGUAGES: dict[str, tuple[str, str]] = {
-    "a": ("en-us", "english"), "b": ("en-gb", "english"), "e": ("es", "latin"), "f": ("fr-fr", "latin"), "h": ("hi", "devanagari"),
-    "i": ("it", "latin"), "j": ("ja", "kana"), "p": ("pt-br", "latin"), "z": ("cmn-latn-pinyin", "pinyin"),
-}  # fmt: skip
-# Languages without a voice of their own, spoken by the others' with an accent.
-KOKORO_FOREIGN: tuple[tuple[str, str], ...] = (
-    ("de", "latin"), ("nl", "latin"), ("ru", "cyrillic"), ("pl", "latin"), ("tr", "latin"), ("sv", "latin"), ("cs", "latin"),
-    ("ro", "latin"), ("hu", "latin"), ("fi", "latin"), ("el", "greek"), ("ar", "arabic"), *KOKORO_LANGUAGES.values(),
-)  # fmt: skip
-_KOKORO_HELD_OUT = {"bm_lewis", "af_sky", "zf_xiaoni", "if_sara"}
-_KOKORO_VOICES = (
-    "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam am_echo am_eric "
-    "am_fenrir am_liam am_michael am_onyx am_puck am_santa bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george "
-    "bm_lewis ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola jf_alpha jf_gongitsune "
-    "jf_nezumi jf_tebukuro jm_kumo pf_dora pm_alex pm_santa zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi "
-    "zm_yunxia zm_yunyang"
-).split()
 
 VOICES: tuple[Voice, ...] = (
     *(
@@ -95,17 +75,5 @@ VOICES: tuple[Voice, ...] = (
     Voice("festival-slt-hts", "festival", "cmu_us_slt_arctic_hts", "english", 0.4, "CMU/HTS, BSD-like"),
     Voice(
         "recordings-ru-nsh", "recordings", "russian/msu_ru_nsh_clunits", "cyrillic", 1.6, "N. V. Shmyrev 2005, BSD-like"
-    ),
-    *(
-        Voice(
-            f"kokoro-{name}",
-            "kokoro",
-            name,
-            KOKORO_LANGUAGES[name[0]][1],
-            0.03 if name[0] in "ab" else 0.05,
-            _KOKORO,
-            HELD_OUT if name in _KOKORO_HELD_OUT else "train",
-        )
-        for name in _KOKORO_VOICES
     ),
 )

@@ -30,7 +30,7 @@ def fake_voices(say: Say, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, in
     """Two voices that say random things; returns who was asked to speak with which seed."""
     asked: list[tuple[str, int]] = []
 
-    def speak(voice: Voice, seed: int, folder: Path) -> Iterator[Utterance]:
+    def speak(voice: Voice, seed: int) -> Iterator[Utterance]:
         asked.append((voice.name, seed))
         rng = np.random.default_rng(seed)
         while True:
@@ -49,7 +49,7 @@ def test_what_was_made_is_what_is_read(fake_voices: list[tuple[str, int]], tmp_p
     (train,), (held_out,) = corpus.load_speech(tmp_path, "train"), corpus.load_speech(tmp_path, HELD_OUT)
     assert (train.voice.name, held_out.voice.name) == ("fake-one", "fake-two")
     assert sum(u.duration_s for u in train.utterances) >= 3.6
-    expected = list(islice(corpus.utterances(FAKE[0], fake_voices[0][1], tmp_path), len(train.utterances)))
+    expected = list(islice(corpus.utterances(FAKE[0], fake_voices[0][1]), len(train.utterances)))
     for got, made in zip(train.utterances, expected, strict=True):
         assert np.array_equal(got.samples, made.samples) and got.samples.dtype == np.int16
         assert np.array_equal(got.phones, made.phones) and np.array_equal(got.ends_s, made.ends_s)
@@ -129,7 +129,7 @@ def test_a_missing_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     voice = next(voice for voice in VOICES if voice.engine == "flite")
     with pytest.raises(MissingDependencyError, match="flite is not installed; install the package flite"):
-        next(utterances(voice, 0, Path()))
+        next(utterances(voice, 0))
 
 
 def _check(utterance: Utterance) -> None:
@@ -149,12 +149,12 @@ def _check(utterance: Utterance) -> None:
 @pytest.mark.parametrize("name", ["espeak-en", "espeak-de", "espeak-cmn-latn-pinyin"])
 def test_espeak_speaks_with_phone_times(name: str) -> None:
     voice = next(voice for voice in VOICES if voice.name == name)
-    for utterance in islice(utterances(voice, 0, Path()), 2):
+    for utterance in islice(utterances(voice, 0), 2):
         _check(utterance)
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_flite_speaks_with_phone_times() -> None:
     voice = next(voice for voice in VOICES if voice.name == "flite-slt")
-    for utterance in islice(utterances(voice, 0, Path()), 2):
+    for utterance in islice(utterances(voice, 0), 2):
         _check(utterance)
