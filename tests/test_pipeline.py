@@ -364,6 +364,28 @@ def test_two_people_speak_each_with_their_own_sound(
     assert _difference(_halves(frames)[0], _halves(alone)[0]) == 0  # nobody changes anybody else
 
 
+@pytest.mark.parametrize("speaking", [1, 3, 4])
+def test_of_four_people_each_hears_their_own_sound_and_who_has_none_is_still(
+    pipe: AvatarPipeline, tmp_path: Path, speaking: int
+) -> None:
+    photo = np.pad(read_picture(PHOTO), ((256, 0), (0, 0), (0, 0)), "edge")  # room for a head that nods
+    row = np.concatenate([photo, photo[:, ::-1]], axis=1)
+    four = write_picture(tmp_path / "four.png", np.concatenate([row, row]))
+    places = [BBox(x, y, x + 512, y + 768) for y in (0, 768) for x in (0, 512)]
+
+    def quarters(last_seed: int) -> list[np.ndarray]:
+        sounds = [_sound(0.4, seed=seed) for seed in (*range(speaking - 1), last_seed)]
+        others = list(zip(places[1:], sounds[1:], strict=False))
+        frames = _video(pipe, four, sounds[0], face=places[0], speakers=others, size_px=512)
+        return [part for half in np.split(frames, 2, axis=1) for part in np.split(half, 2, axis=2)]
+
+    before, after = quarters(50), quarters(51)
+    assert [part.std(axis=0).max() > 2 for part in before] == [index < speaking for index in range(4)]
+    assert [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [
+        index == speaking - 1 for index in range(4)
+    ]
+
+
 def test_a_speaker_who_ends_long_before_the_others_lives_on(
     pipe: AvatarPipeline, two_people: Path, boxes: tuple[BBox, BBox]
 ) -> None:
