@@ -180,7 +180,7 @@ def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     Source: T. Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016 (OpenCV's implementation).
     """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(before, after, None)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(before, after, None)
     return flow * (SHARPNESS_SIDE_PX / min(before.shape))
 
 
