@@ -50,8 +50,12 @@ def segment(sources: pa.Table, max_s: float) -> pa.Table:
         if source["source_error"]:
             rows.append({**base, "clip_id": source["source_key"]})
             continue
+        windows = list(_windows(source, max_s))
+        if not windows:
+            words = "shots: nothing but transitions, no shot is long enough to be looked at"
+            rows.append({**base, "clip_id": source["source_key"], "source_error": words})
         base.update(_size(source))
-        for start_s, end_s in _windows(source, max_s):
+        for start_s, end_s in windows:
             content = (source["source_sha256"], start_s, end_s)
             copy = copies[content] = copies.get(content, -1) + 1
             rows.append(

@@ -63,6 +63,11 @@ def test_an_unreadable_source_is_one_row() -> None:
     assert row["clip_id"] == "k" and row["start_s"] is None and row["source_error"] == "probe: cut short"
 
 
+def test_a_source_without_a_shot_is_one_row_too() -> None:
+    (row,) = segment(sources(shot_first_frames=[], shot_last_frames=[]), 10.0).to_pylist()
+    assert row["clip_id"] == "k" and "nothing but transitions" in row["source_error"]
+
+
 def test_a_crop_is_brought_inside_the_picture() -> None:
     crop = dict(crop_left_px=-5, crop_top_px=10, crop_right_px=300, crop_bottom_px=999)
     row = segment(sources(**crop), 10.0).to_pylist()[0]
