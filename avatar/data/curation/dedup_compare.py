@@ -19,7 +19,7 @@ from avatar.data.scorers.fingerprints import AUDIO_HZ, HASHED_FRAMES, MOTION_HZ,
 # parts of the same recordings; scripts/measure_duplicates.py prints both.
 SAME_PICTURE_BITS = 18.0
 SAME_STILL_BITS = 4.0
-SAME_MOTION = 0.8
+SAME_MOTION = 0.83
 LIKELY_MOTION = 0.6
 SAME_SOUND = 0.3  # share of bits that differ; 0.5 is chance
 SAME_EMBEDDING = 0.95
