@@ -157,7 +157,7 @@ def test_the_published_handover_encodes_the_last_nine_frames_and_pins_them(
 
     def spy(experts: Any, conditioning: Any, noise: Any, sampling: Any, known: torch.Tensor, *more: Any) -> Any:
         pinned.append(known)
-        shown.append(conditioning.reference_latents)
+        shown.append(conditioning[0].reference_latents)
         return denoise(experts, conditioning, noise, sampling, known, *more)
 
     monkeypatch.setattr("avatar.wan.pipeline.denoise", spy)
