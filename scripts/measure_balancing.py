@@ -70,6 +70,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--largest", type=int, default=400, help="clips of the commonest cell")
+    parser.add_argument("--hidden", type=int, default=128, help="width of the transformer")
+    parser.add_argument("--layers", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -78,11 +80,18 @@ def main() -> int:
     for seed in range(arguments.seeds):
         for way in WAYS:
             started = time.process_time()
-            results[way].append(run(arguments.out, stores, way, seed, arguments.steps))
+            config = config_of(arguments, way, seed, len(stores["train"]))
+            results[way].append(run(config, stores))
             results[way][-1]["cpu_s"] = time.process_time() - started
             print(seed, way, json.dumps(results[way][-1]), file=sys.stderr, flush=True)
             path = arguments.out / "balancing.json"
-            path.write_text(json.dumps({"steps": arguments.steps, "results": results}, indent=1), encoding="utf-8")
+            told = {
+                "steps": arguments.steps,
+                "hidden": arguments.hidden,
+                "layers": arguments.layers,
+                "results": results,
+            }
+            path.write_text(json.dumps(told, indent=1), encoding="utf-8")
     print(table(results))
     return 0
 
@@ -152,12 +161,10 @@ def _course(rng: np.random.Generator, smoothing: float) -> np.ndarray:
 # one run
 
 
-def run(out: Path, stores: dict[str, ClipStore], way: str, seed: int, steps: int) -> dict[str, float]:
+def run(config: TrainConfig, stores: dict[str, ClipStore]) -> dict[str, float]:
     """Trains one way with one seed and measures it on the test clips."""
-    folder = out / f"{way}-{seed}"
-    shutil.rmtree(folder, ignore_errors=True)
-    config = config_of(folder, way, seed, steps, len(stores["train"]))
-    torch.manual_seed(seed)
+    shutil.rmtree(config.out, ignore_errors=True)
+    torch.manual_seed(config.loop.seed)
     speech = Wav2Vec2Model(small_encoder_config(64, 1))  # not used: the features are made up
     pipeline = AvatarPipeline(codec=MeshCodec(), speech_encoder=speech, **fresh_networks(config, FEATURE_DIM))  # type: ignore[arg-type]
     task = MeshTask(pipeline, stores["train"], range(len(stores["train"])), config)
@@ -180,11 +187,11 @@ def run(out: Path, stores: dict[str, ClipStore], way: str, seed: int, steps: int
     }  # fmt: skip
 
 
-def config_of(folder: Path, way: str, seed: int, steps: int, num_clips: int) -> TrainConfig:
-    batch = 16
+def config_of(arguments: argparse.Namespace, way: str, seed: int, num_clips: int) -> TrainConfig:
+    batch, steps = 16, arguments.steps
     return from_mapping({
-        "out": str(folder),
-        "model": {"hidden_size": 128, "num_layers": 3, "ffn_dim": 256, "token_dim": 64},
+        "out": str(arguments.out / f"{way}-{seed}"),
+        "model": {"hidden_size": arguments.hidden, "num_layers": arguments.layers, "ffn_dim": 256, "token_dim": 64},
         "data": {"latent_frames": LATENT_FRAMES, "context_frames": 3},
         "balance": {"by": ["emotion", "group"], "anneal": [0.0, 0.2], **WAYS[way]},
         "drop": {"emotion": 0.1},

@@ -120,6 +120,11 @@ class ClipStore:
         except (OSError, SafetensorError) as err:
             raise InputError(f"{path} cannot be read ({err}); prepare the clips again") from err
 
+    def length(self, index: int, name: str) -> int:
+        """How long a tensor of a clip is along its first axis."""
+        with safe_open(self._path(self.entries[index].clip_id), framework="np") as file:
+            return int(file.get_slice(name).get_shape()[0])
+
     def names(self, index: int) -> set[str]:
         """The tensors that a clip has."""
         with safe_open(self._path(self.entries[index].clip_id), framework="np") as file:
