@@ -16,7 +16,7 @@ from avatar.dit.guidance import audio_guidance
 from avatar.errors import OptionError
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.studio import Studio
-from avatar.pipeline import DEFAULT_GUIDANCE, SIGMA_SHIFT, AvatarPipeline, debug_pipeline
+from avatar.pipeline import DEFAULT_GUIDANCE, SIGMA_SHIFT, TEMPERATURE, AvatarPipeline, debug_pipeline
 from avatar.types import Waveform
 
 
@@ -27,7 +27,7 @@ def pipe() -> AvatarPipeline:
 
 @pytest.fixture(scope="module")
 def studio(pipe: AvatarPipeline) -> Studio:
-    sampling = SamplingOptions(2, SIGMA_SHIFT, audio_guidance(DEFAULT_GUIDANCE))
+    sampling = SamplingOptions(2, SIGMA_SHIFT, audio_guidance(DEFAULT_GUIDANCE), TEMPERATURE)
     return Studio(**pipe.components, plan=pipe.plan, sampling=sampling)
 
 
