@@ -2,12 +2,14 @@
 
 python scripts/simulate_study.py --studies 1000              # no effect: each share should lie near 5 %
 python scripts/simulate_study.py --studies 200 --effect 0.4  # how often it is found, and covered
+python scripts/simulate_study.py --studies 100 --careless    # one rater answers at random: is it that one who is left out?
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from scipy import stats
 
 from avatar.study.analysis.compare import friedman, pairwise
 from avatar.study.analysis.mixed import mixed_pairs
+from avatar.study.analysis.screening import screen
 from avatar.study.analysis.table import rated, ratings_table
 from avatar.study.analysis.verdict import SHOWN, verdicts
 from avatar.study.design import make_design
@@ -27,19 +30,28 @@ MEAN = 3.2
 SECONDS = 4.0
 
 
-def make_study(raters: int, systems: int, items: int, clips: int) -> tuple[Study, Key]:
-    """A study without media, on one scale."""
+def make_study(raters: int, systems: int, items: int, clips: int, scales: tuple[str, ...]) -> tuple[Study, Key]:
+    """A study without media."""
     spec = StudySpec(
         {"en": "Simulated"},
         tuple(SystemSpec(f"s{index}", folder=Path(f"s{index}")) for index in range(systems)),
         tuple(ItemSpec(f"i{index}") for index in range(items)),
         raters=raters,
         clips_per_rater=clips,
-        scales=("LS",),
+        scales=scales,
         max_minutes=120,
     )
     durations_s = {item.id: SECONDS for item in spec.items}
     return blind(spec, make_design(spec, durations_s), durations_s, Namer(b"simulated"))
+
+
+def screening_of(study: Study, key: Key, truth: Truth, seed: int) -> dict[str, float]:
+    """Whether the rater of the first slot, who answers at random, is left out, and which share of the others is."""
+    sessions = simulate_sessions(study, key, replace(truth, careless=(0,)), seed)
+    screened = screen(ratings_table(sessions, key))
+    out = dict(zip(screened["rater"], screened["reasons"] != "", strict=True))
+    is_found = out.pop(next(session.rater for session in sessions if session.slot == 0))
+    return {"careless rater left out": float(is_found), "attentive raters left out": float(np.mean(list(out.values())))}
 
 
 def expected_score(mean: float, spreads: Spreads) -> float:
@@ -87,12 +99,18 @@ def main() -> None:
         "--liking", type=float, default=0.25, help="spread of a rater's liking for a system; default: 0.25"
     )
     parser.add_argument("--no-model", action="store_true", help="leave the mixed model out: a hundred times faster")
+    parser.add_argument("--careless", action="store_true", help="only: is a rater who answers at random left out?")
+    parser.add_argument("--scales", nargs="+", default=["LS"], help="default: LS")
     args = parser.parse_args()
-    study, key = make_study(args.raters, args.systems, args.items, args.clips)
+    study, key = make_study(args.raters, args.systems, args.items, args.clips, tuple(args.scales))
     means = {system: MEAN + (args.effect if index == 0 else 0.0) for index, system in enumerate(key.systems)}
     truth = Truth(means, spreads=Spreads(luck=args.luck, liking=args.liking))
     started = time.process_time()
-    outcomes = [one_study(study, key, truth, args.seed + index, not args.no_model) for index in range(args.studies)]
+    seeds = range(args.seed, args.seed + args.studies)
+    if args.careless:
+        outcomes = [screening_of(study, key, truth, seed) for seed in seeds]
+    else:
+        outcomes = [one_study(study, key, truth, seed, not args.no_model) for seed in seeds]
     names = list(dict.fromkeys(name for outcome in outcomes for name in outcome))
     print(
         f"{args.studies} studies: {args.raters} raters x {args.clips} clips, {args.systems} systems, {args.items} items, ",

@@ -61,6 +61,7 @@ def test_behind_a_server_the_page_holds_no_trials() -> None:
 def test_the_page_names_no_other_place_on_the_network() -> None:
     page = render_page(_study())
     without_names = page.replace("http://www.w3.org/2000/svg", "")  # a name, which nobody fetches
+    without_names = re.sub(r"sha256-[\w+/=]+", "", without_names)  # base64 has slashes of its own
     assert not re.search(
         r"https?:|//[a-z]|url\(|@import|eval\(|innerHTML|document\.write", without_names.replace("file://", "")
     )

@@ -19,6 +19,8 @@ _LEVEL = 0.01  # how sure we are that a rater follows the others less than half 
 _MIN_SPREAD = 0.2  # of all a rater's scores; less is the same answer to everything
 _MIN_REPEAT_GAP = 2.0  # mean difference between two answers to one clip
 _MIN_REPEATS = 6  # scores given twice; fewer differ so much by chance
+_WEAK_REPEAT_GAP = 1.25  # a sign, not a proof; counts beside answers that follow nobody
+_WEAK_LEVEL = 0.05  # not even so surely above no correlation at all
 
 
 def screen(table: pd.DataFrame) -> pd.DataFrame:
@@ -31,9 +33,10 @@ def screen(table: pd.DataFrame) -> pd.DataFrame:
         Columns rater, answers, traps, traps_failed, correlation (with the mean of the others, each scale centred), spread,
         repeat_gap (mean absolute difference on hidden repeats), below_p913, reasons ("" for those who stay).
 
-    A rater leaves for two missed traps, for a correlation surely below half the median rater's, for the same answer to
-    everything, or for repeats (six scores or more) that differ by two points on average. The fixed threshold of ITU-T P.913, 0.75,
-    is shown but not used: on talking faces attentive raters do not reach it.
+    A rater leaves for two missed traps, for a correlation surely below half the median rater's, for one that is below half
+    and may be chance beside a missed trap or repeats that differ by 1.25 points on average, for the same answer to
+    everything, or for repeats (six scores or more) that differ by two points on average. The fixed threshold of ITU-T P.913,
+    0.75, is shown but not used: on talking faces attentive raters do not reach it.
     """
     import pandas as pd
 
@@ -54,6 +57,9 @@ def screen(table: pd.DataFrame) -> pd.DataFrame:
             reasons.append(f"{failed} of {len(traps)} traps missed")
         if _is_apart(follows, typical, counts.get(str(rater), 0)):
             reasons.append(f"follows the others at {follows:.2f}, the median rater at {typical:.2f}")
+        elif _may_be_chance(follows, typical, counts.get(str(rater), 0)) and (failed or gap >= _WEAK_REPEAT_GAP):
+            beside = f"{failed} of {len(traps)} traps missed" if failed else f"repeats differ by {gap:.1f} points"
+            reasons.append(f"follows the others at {follows:.2f}, which may be chance, and {beside}")
         if spread < _MIN_SPREAD:
             reasons.append("gave the same answer to everything")
         if gap >= _MIN_REPEAT_GAP and len(gaps) >= _MIN_REPEATS:
@@ -122,3 +128,11 @@ def _is_apart(correlation: float, typical: float, num_scores: int) -> bool:
     reach = stats.norm.ppf(1 - _LEVEL) / np.sqrt(num_scores - 3)
     is_below = bool(np.arctanh(min(correlation, 0.999)) + reach < np.arctanh(min(typical, 0.999)))
     return is_below and correlation < typical / 2
+
+
+def _may_be_chance(correlation: float, typical: float, num_scores: int) -> bool:
+    """Whether a correlation is below half the typical one and not surely above zero (Fisher's z)."""
+    if not np.isfinite(correlation) or not np.isfinite(typical) or num_scores < 6:
+        return False
+    reach = stats.norm.ppf(1 - _WEAK_LEVEL) / np.sqrt(num_scores - 3)
+    return correlation < typical / 2 and bool(np.arctanh(min(correlation, 0.999)) < reach)

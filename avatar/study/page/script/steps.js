@@ -200,8 +200,9 @@ function circles(ground, colour, count, label) {
 function showGuide() {
   const rows = (pairs) => pairs.flatMap(([term, text]) => [h("dt", {}, term), h("dd", { text })]);
   const key = (text) => (text.startsWith("key_") ? h("kbd", { text }) : h("kbd", {}, text));
+  const steps = ["guide_watch", "guide_rate", "guide_each", ...(STUDY.scales.includes("LS") ? ["guide_silent"] : [])];
   show({ text: "guide_title" },
-    h("ol", { class: "steps" }, h("li", {}, h("span", { text: "guide_watch" })), h("li", {}, h("span", { text: "guide_rate" })), h("li", {}, h("span", { text: "guide_each" }))),
+    h("ol", { class: "steps" }, steps.map((text) => h("li", {}, h("span", { text })))),
     h("section", {}, h("h2", { text: "guide_questions" }),
       h("dl", { class: "questions" }, STUDY.scales.flatMap((scale) => [h("dt", { text: `scale_${scale}` }), h("dd", { text: `ask_${scale}` })]))),
     h("section", { class: "for-keyboards" }, h("h2", { text: "guide_keys" }),
