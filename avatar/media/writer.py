@@ -32,6 +32,8 @@ _BT709 = 1  # H.273's number for the matrix; primaries and transfer are 1 too
 _QUEUED_BLOCKS = 2  # one being encoded, two waiting: enough to keep both sides busy
 _WAIT_S = 0.1  # how often a waiting side looks whether the other one has failed
 _MAX_SIDE_PX = 16_384  # of libx264
+# x264 writes down how many threads it had, and its macroblock tree depends on what lay in memory before (docs/decisions.md).
+_REPEATABLE = {"threads": "1", "x264-params": "mbtree=0"}
 
 
 class _Cancelled(Exception):
@@ -47,6 +49,7 @@ def write_video(
     overwrite: bool = False,
     crf: int = DEFAULT_CRF,
     preset: str = DEFAULT_PRESET,
+    repeatable: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Writes an mp4 as its frames are made; memory does not grow with its length.
@@ -64,6 +67,7 @@ def write_video(
         overwrite: whether an existing file may be replaced.
         crf: H.264 quality, 0 (lossless) to 51.
         preset: speed of libx264, "ultrafast" to "veryslow".
+        repeatable: whether the same frames must give the same bytes, each time and on every machine; slower and larger.
         progress: told the number of frames handed over so far, in the caller's thread.
 
     Returns:
@@ -85,7 +89,8 @@ def write_video(
     sound = speech if isinstance(speech, Waveform) or speech is None else check_file(speech, "sound")
     with staged(path, overwrite) as name:
         rate = Fraction(fps).limit_denominator(1001)
-        encoder = _Encoder(name, path, rate, sound, {"crf": str(crf), "preset": preset})
+        options = {"crf": str(crf), "preset": preset} | (_REPEATABLE if repeatable else {})
+        encoder = _Encoder(name, path, rate, sound, options)
         _hand_over(blocks, encoder, progress)
     return path
 

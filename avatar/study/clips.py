@@ -138,7 +138,9 @@ def write_clip(source: Source, target: Target, media: MediaSpec, path: Path, tra
     """
     sound = _sound(source, target.num_frames / media.fps, media.loudness_lufs, trap)
     blocks = _blocks(source, target, media.fps)
-    write_video(path, blocks, fps=media.fps, speech=sound, overwrite=True, crf=media.crf, preset=_PRESET)
+    write_video(
+        path, blocks, fps=media.fps, speech=sound, overwrite=True, crf=media.crf, preset=_PRESET, repeatable=True
+    )
     _strip(path)
 
 
