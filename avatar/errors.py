@@ -87,6 +87,11 @@ class OptionError(AvatarError):
     exit_code = 2
 
 
+def words_of(err: Exception) -> str:
+    """What went wrong, for a table: our own errors explain themselves, others say their kind."""
+    return str(err) if isinstance(err, AvatarError) else f"{type(err).__name__}: {err}"
+
+
 class OutputError(AvatarError):
     """The result cannot be written."""
 

@@ -27,8 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
+from avatar.audio.loudness import loudness_per_frame
 from avatar.data.scorers.sync import sync_of
-from avatar.data.sync.envelope import envelope_sync, loudness_per_frame
+from avatar.data.sync.envelope import envelope_sync
 from avatar.data.sync.lag_curve import SyncResult
 from avatar.data.sync.lips import tracked_lips
 from avatar.data.sync.model import SyncModel

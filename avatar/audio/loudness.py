@@ -20,6 +20,13 @@ _OFFSET = -0.691  # BS.1770-4, eq. 2: a 997 Hz sine at full scale reads -3.01 LU
 _LEAST_CREDIBLE_LUFS = -100.0  # quieter than this is silence and is left alone
 
 
+def loudness_per_frame(speech: Waveform, num_frames: int, fps: float) -> np.ndarray:
+    """RMS of the sound within each video frame, (T,); frame t covers [t, t + 1) / fps seconds, zero beyond the sound's end."""
+    edges = np.round(np.arange(num_frames + 1) * speech.sample_rate_hz / fps).astype(int).clip(max=len(speech.samples))
+    energy = np.concatenate(([0.0], np.cumsum(speech.samples.astype(np.float64) ** 2)))
+    return np.sqrt(np.maximum(np.diff(energy[edges]), 0.0) / np.maximum(np.diff(edges), 1))
+
+
 def integrated_loudness(sound: Waveform) -> float:
     """Loudness of a whole sound in LUFS; minus infinity for silence and for what is shorter than a block.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from avatar.errors import MediaError
+from avatar.identity.proposals import fit_within
 from avatar.media import probe_video, read_video, read_waveform
 from avatar.media.video import read_video_frames
 from avatar.types import DEFAULT_FPS, MODEL_SAMPLE_RATE_HZ, Waveform
@@ -83,7 +83,7 @@ class ClipMedia:
         if max_side_px not in self._frames:
             larger = [size for size in self._frames if size > max_side_px]
             if larger:
-                self._frames[max_side_px] = np.stack([_fitted(f, max_side_px) for f in self._frames[min(larger)]])
+                self._frames[max_side_px] = np.stack([fit_within(f, max_side_px) for f in self._frames[min(larger)]])
             else:
                 self._frames[max_side_px] = self._decoded(max_side_px)
         return self._frames[max_side_px]
@@ -149,7 +149,7 @@ class ClipMedia:
         frames = read_video(
             self.path, self.fps, start_s=start_s, end_s=end_s, max_side_px=None if is_cropped else max_side_px
         )
-        kept = [_fitted(self.cropped(frame), max_side_px) for frame in frames]
+        kept = [fit_within(self.cropped(frame), max_side_px) for frame in frames]
         if not kept:
             raise MediaError(f"{self.path} has no picture between {start_s} and {end_s} s; has it changed?")
         return np.stack(kept)
@@ -212,12 +212,3 @@ def write_tracks(path: Path, tracks: Sequence[FaceTrack]) -> None:
     with beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
     os.replace(beside, path)
-
-
-def _fitted(frame: np.ndarray, max_side_px: int) -> np.ndarray:
-    height, width = frame.shape[:2]
-    factor = max_side_px / max(height, width)
-    if factor >= 1:
-        return frame
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from avatar.data.clip_media import ClipMedia
 from avatar.data.manifest import table_from_rows
-from avatar.errors import AvatarError, OptionError
+from avatar.errors import OptionError, words_of
 
 ENTRY_POINTS = "avatar.scorers"  # the group under which another package offers scorers
 
@@ -116,8 +116,7 @@ def score_clip(scorer: Scorer, clip: ClipMedia) -> tuple[dict[str, Any], str | N
         values = scorer.score(clip)
         _check(scorer, values)
     except Exception as err:  # whatever a scorer stumbles over concerns this clip alone: a run of a million goes on
-        words = str(err) if isinstance(err, AvatarError) else f"{type(err).__name__}: {err}"
-        return {}, words
+        return {}, words_of(err)
     clip.row.update(values)
     return values, None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from avatar.audio.loudness import loudness_per_frame
 from avatar.types import Waveform
 
 VOICE_BAND_HZ = (300.0, 1000.0)  # around the first formant, which follows the jaw more closely than loudness does
@@ -24,10 +25,7 @@ def sound_envelope(
         frequency_hz = np.fft.rfftfreq(len(samples), 1 / speech.sample_rate_hz)
         spectrum[(frequency_hz < band_hz[0]) | (frequency_hz > band_hz[1])] = 0
         samples = np.fft.irfft(spectrum, len(samples))
-    edges = np.round(np.arange(num_frames + 1) * speech.sample_rate_hz / fps).astype(int).clip(max=len(samples))
-    energy = np.concatenate(([0.0], np.cumsum(samples**2)))
-    counts = np.maximum(np.diff(edges), 1)
-    return np.sqrt(np.maximum(np.diff(energy[edges]), 0.0) / counts)
+    return loudness_per_frame(Waveform(samples, speech.sample_rate_hz), num_frames, fps)
 
 
 def silent_frames(envelope: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from avatar.data.curation.dedup_candidates import candidate_pairs
 from avatar.data.curation.dedup_compare import Prints, compare
+from avatar.data.curation.groups import joined
 from avatar.data.manifest import columns
 
 PRINT_COLUMNS = ("phash8", "phash_crops", "motion_fp", "audio_fp", "embedding")
@@ -63,18 +64,7 @@ def find_duplicates(table: pa.Table, quality: Quality = default_quality) -> pa.T
 
 def _connected(edges: Iterable[tuple[int, int]]) -> list[list[int]]:
     """The groups that edges join, each sorted."""
-    parent: dict[int, int] = {}
-
-    def root(node: int) -> int:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in edges:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
     groups = defaultdict(list)
-    for node in parent:
-        groups[root(node)].append(node)
+    for node, least in joined(edges).items():
+        groups[least].append(node)
     return [sorted(members) for _, members in sorted(groups.items())]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from avatar.data.engines.work import Piece
-from avatar.errors import AvatarError
+from avatar.errors import words_of
 
 
 def piece_of(output: str, measure: Callable[[], Mapping[str, Any]]) -> Piece:
@@ -14,4 +14,4 @@ def piece_of(output: str, measure: Callable[[], Mapping[str, Any]]) -> Piece:
     try:
         return Piece(output, dict(measure()))
     except Exception as err:  # one bad file never stops a run, whatever is bad about it
-        return Piece(output, {}, str(err) if isinstance(err, AvatarError) else f"{type(err).__name__}: {err}")
+        return Piece(output, {}, words_of(err))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from avatar.data.curation.groups import joined
+
 SPLITS = ("train", "val", "test")
 _COLUMNS = ("clip_id", "source_id", "source_sha256", "identity", "dup_group")
 
@@ -24,24 +26,12 @@ def with_splits(table: pa.Table, val: float, test: float, seed: int) -> pa.Table
         seed: another one is another split.
     """
     rows = table.select(_COLUMNS).to_pylist()
-    parent: dict[str, str] = {}
-
-    def root(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for row in rows:
-        first, *others = _ties(row)
-        for other in others:
-            low, high = sorted((root(first), root(other)))
-            parent[high] = low
+    groups = joined((next(_ties(row)), other) for row in rows for other in _ties(row))
     least: dict[str, str] = {}
     for row in rows:
-        group, content = root(next(_ties(row))), row["source_sha256"] or row["clip_id"]
+        group, content = groups[next(_ties(row))], row["source_sha256"] or row["clip_id"]
         least[group] = min(least.get(group, content), content)
-    splits = [_split_of(least[root(next(_ties(row)))], val, test, seed) for row in rows]
+    splits = [_split_of(least[groups[next(_ties(row))]], val, test, seed) for row in rows]
     return table.set_column(table.column_names.index("split"), "split", pa.array(splits, pa.string()))
 
 

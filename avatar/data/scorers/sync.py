@@ -68,7 +68,8 @@ class SyncScorer:
     def _score_track(
         self, track: FaceTrack, clip: ClipMedia, speech: Waveform, heard: np.ndarray
     ) -> dict[str, Any] | None:
-        from avatar.data.sync.envelope import envelope_sync, loudness_per_frame
+        from avatar.audio.loudness import loudness_per_frame
+        from avatar.data.sync.envelope import envelope_sync
 
         held = track_over_clip(track, clip.num_frames)
         if held is None:

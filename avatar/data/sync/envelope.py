@@ -6,14 +6,6 @@ import numpy as np
 
 from avatar.data.sync.lag_curve import OFFSETS, SyncResult, judge
 from avatar.data.sync.model import MIN_WINDOWS
-from avatar.types import Waveform
-
-
-def loudness_per_frame(speech: Waveform, num_frames: int, fps: float) -> np.ndarray:
-    """RMS of the sound within each video frame, (T,); zero beyond its end."""
-    edges = np.round(np.arange(num_frames + 1) * speech.sample_rate_hz / fps).astype(int).clip(max=len(speech.samples))
-    energy = np.concatenate(([0.0], np.cumsum(speech.samples.astype(np.float64) ** 2)))
-    return np.sqrt(np.maximum(np.diff(energy[edges]), 0.0) / np.maximum(np.diff(edges), 1))
 
 
 def envelope_sync(opening: np.ndarray, found: np.ndarray, loudness: np.ndarray) -> SyncResult | None:

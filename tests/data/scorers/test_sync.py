@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
+from avatar.audio.loudness import loudness_per_frame
 from avatar.codec.mesh.rig import default_rig
 from avatar.codec.mesh.rig_shapes_field import closed_vertices
 from avatar.data.clip_media import FaceTrack
 from avatar.data.scorer import create_scorer, score_clip
-from avatar.data.sync.envelope import envelope_sync, loudness_per_frame
+from avatar.data.sync.envelope import envelope_sync
 from avatar.data.sync.lag_curve import OFFSETS, judge
 from avatar.data.sync.lips import LIP_NUMBERS, lip_matrix, lip_numbers, tracked_lips
 from avatar.data.sync.model import SyncModel, SyncModelConfig, cosines_by_offset, sync_loss
