@@ -9,8 +9,10 @@ and the means. A video that is there is not made again, so a stopped run goes on
     python scripts/score_real_speech.py CLIPS_DIR OUT_DIR --tracks CEILING_DIR --beside CEILING_DIR
 
 Columns: `opening` is the correlation of lip opening at the best lag within ±3 frames, `above` the share of clips (of one
-clip: 1 or 0) on which it beats `best envelope`; `rank` the share of shifts of 1 s or more at which it is lower than in place;
-`closures` the share of the person's lip closures at which the generated mouth closes or clearly dips, beside the same by chance.
+clip: 1 or 0) on which it beats `best envelope`; `in step`, `envelope in step` and `above in step` the same after the clip's own
+sound was moved by `own offset`, which the shipped sync scorer reads from the real clip alone; `rank` the share of shifts of
+1 s or more at which it is lower than in place; `closures` the share of the person's lip closures at which the generated mouth
+closes or clearly dips, beside the same by chance.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ import numpy as np
 
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.track import clip_geometry
+from avatar.data.scorers.sync import sync_of
+from avatar.data.sync.lips import tracked_lips
+from avatar.data.sync.model import SyncModel
+from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 from avatar.errors import AvatarError, FaceError, InputError, NoFaceError
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.lip_sync import score_lip_sync
@@ -40,7 +46,7 @@ from avatar.identity.choose import choose_face, load_portrait
 from avatar.identity.crop import landmark_box
 from avatar.identity.mediapipe_faces import MediaPipeFaces
 from avatar.media import read_video, read_waveform, write_picture, write_video
-from avatar.types import DEFAULT_FPS, BBox, Face
+from avatar.types import DEFAULT_FPS, BBox, Face, Waveform
 
 PORTRAIT_WITHIN_S = 1.0
 BLOCK_FRAMES = 25
@@ -50,6 +56,10 @@ SHOWN = (
     ("opening", "opening.best"),
     ("best envelope", "best_envelope"),
     ("above", "above_envelope"),
+    ("own offset", "own_offset_frames"),
+    ("in step", "opening_in_step.best"),
+    ("envelope in step", "envelope_in_step"),
+    ("above in step", "above_in_step"),
     ("lag", "opening.lag_frames"),
     ("opening lag 0", "opening.at_zero"),
     ("sound RMS", "sound_rms.best"),
@@ -105,6 +115,21 @@ class TrackedClip:
         return landmark_box(self.landmarks[self.portrait_frame])
 
 
+class OffsetReader:
+    """Reads from a real clip by how many frames its sound is early, with the shipped sync scorer."""
+
+    def __init__(self) -> None:
+        self._model, self._encoder = SyncModel.load(), shipped_encoder()
+
+    def frames(self, tracked: TrackedClip, speech: Waveform) -> int:
+        """Positive: the sound is early. 0 where too little of the face was found."""
+        lips = tracked_lips(tracked.landmarks, tracked.found)
+        if lips is None:
+            return 0
+        judged = sync_of(self._model, speech_per_frame(speech, self._encoder), lips, tracked.found)
+        return 0 if judged is None else judged.offset_frames
+
+
 Remake = Callable[[TrackedClip, Path], Path]  # makes the video to be scored
 
 
@@ -113,15 +138,17 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     args.out.mkdir(parents=True, exist_ok=True)
     remake = _rerender if args.ceiling else _generator(args)
-    faces = MediaPipeFaces()
+    faces, offsets = MediaPipeFaces(), OffsetReader()
     tracks: dict[str, tuple[FaceTrack, FaceTrack]] = {}
     rows, failed = [], 0
     clips = list(islice(_read_manifest(args.clips, args.tier, args.language), args.limit))
     for index, clip in enumerate(clips):
         LOG.info("%d/%d %s", index + 1, len(clips), clip.name)
         try:
-            tracks[clip.name] = _remade_and_true(clip, faces, remake, args)
-            score = score_lip_sync(*tracks[clip.name], read_waveform(clip.path)).flat()
+            tracked = _track_clip(clip, faces, args.tracks or args.out)
+            tracks[clip.name] = _remade_and_true(tracked, faces, remake, args.out)
+            speech = read_waveform(clip.path)
+            score = score_lip_sync(*tracks[clip.name], speech, offsets.frames(tracked, speech)).flat()
         except AvatarError as err:
             LOG.error("  %s: %s", clip.name, err)
             failed += 1
@@ -208,11 +235,10 @@ def _rerender(tracked: TrackedClip, out: Path) -> Path:
 
 
 def _remade_and_true(
-    clip: Clip, faces: MediaPipeFaces, remake: Remake, args: argparse.Namespace
+    tracked: TrackedClip, faces: MediaPipeFaces, remake: Remake, out: Path
 ) -> tuple[FaceTrack, FaceTrack]:
     """Makes and tracks whatever of a clip is not there yet."""
-    tracked = _track_clip(clip, faces, args.tracks or args.out)
-    video, stored = args.out / f"{clip.name}.mp4", args.out / f"{clip.name}.remade.npz"
+    video, stored = out / f"{tracked.clip.name}.mp4", out / f"{tracked.clip.name}.remade.npz"
     if not stored.is_file():
         if not video.is_file():
             remake(tracked, video)

@@ -49,6 +49,15 @@ def lag_correlation(signal: np.ndarray, truth: np.ndarray, max_lag_frames: int =
     return LagCorrelation(by_lag[0], finite[best], best)
 
 
+def delayed(signal: np.ndarray, num_frames: int) -> np.ndarray:
+    """The signal (T,) so many frames later, or earlier where that is negative; NaN where nothing is known."""
+    moved = np.full(len(signal), np.nan)
+    kept = max(len(signal) - abs(num_frames), 0)
+    start = max(num_frames, 0)
+    moved[start : start + kept] = signal[max(-num_frames, 0) :][:kept]
+    return moved
+
+
 def shift_rank(signal: np.ndarray, truth: np.ndarray, min_shift_frames: int) -> float:
     """How surely a signal belongs to this truth and not to another moment of it.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from avatar.errors import OptionError
 from avatar.evaluate.closures import closures, closures_hit, closures_hit_by_chance
-from avatar.evaluate.correlation import LagCorrelation, lag_correlation, shift_rank
+from avatar.evaluate.correlation import LagCorrelation, delayed, lag_correlation, shift_rank
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.movement import blinks_per_minute, gaze_spread, head_spread_deg, jitter, signal_range
 from avatar.evaluate.sound import VOICE_BAND_HZ, silent_frames, sound_envelope
@@ -35,6 +35,10 @@ class LipSyncScore:
         sound_band: the envelope between 300 and 1000 Hz against true lip opening.
         best_envelope: the better of the two, each at its best lag.
         above_envelope: 1 where `opening.best` is above that, else 0; its mean is the share of clips.
+        own_offset_frames: how many frames too early the clip's own sound is; what its opening is compared with below is
+            delayed by so much first.
+        opening_in_step, envelope_in_step, above_in_step: `opening`, `best_envelope`, `above_envelope` with that offset out of
+            the way.
         shift_rank: share of shifts of a second or more at which the opening fits worse; 1 is right.
         closures_hit: share of the person's closures that the generated mouth makes too; NaN where there are none.
         closures_hit_by_chance: the same with the generated mouth out of place.
@@ -55,6 +59,10 @@ class LipSyncScore:
     sound_band: LagCorrelation
     best_envelope: float
     above_envelope: int
+    own_offset_frames: int
+    opening_in_step: LagCorrelation
+    envelope_in_step: float
+    above_in_step: int
     shift_rank: float
     closures_hit: float
     closures_hit_by_chance: float
@@ -82,13 +90,17 @@ class LipSyncScore:
         return numbers
 
 
-def score_lip_sync(generated: FaceTrack, truth: FaceTrack, speech: Waveform) -> LipSyncScore:
+def score_lip_sync(
+    generated: FaceTrack, truth: FaceTrack, speech: Waveform, own_offset_frames: int = 0
+) -> LipSyncScore:
     """All figures of one clip.
 
     Args:
         generated: the face in the finished video.
         truth: the person's own face saying the same; both are cut to the shorter one.
         speech: the sound both belong to.
+        own_offset_frames: by how much the real clip's sound has to be delayed to be in step with its picture. Footage is
+            often off by more than the lags that are tried; what follows its sound then cannot agree with the picture.
 
     Raises:
         OptionError: the two have different frame rates.
@@ -100,9 +112,13 @@ def score_lip_sync(generated: FaceTrack, truth: FaceTrack, speech: Waveform) -> 
     rms = sound_envelope(speech, num_frames, truth.fps)
     silent = silent_frames(rms)
     opening = lag_correlation(generated.opening, truth.opening)
-    sound_rms = lag_correlation(rms, truth.opening)
-    sound_band = lag_correlation(sound_envelope(speech, num_frames, truth.fps, VOICE_BAND_HZ), truth.opening)
+    band = sound_envelope(speech, num_frames, truth.fps, VOICE_BAND_HZ)
+    sound_rms, sound_band = lag_correlation(rms, truth.opening), lag_correlation(band, truth.opening)
     best_envelope = float(np.fmax(sound_rms.best, sound_band.best))
+    opening_in_step, rms_in_step, band_in_step = (
+        lag_correlation(delayed(signal, own_offset_frames), truth.opening) for signal in (generated.opening, rms, band)
+    )
+    envelope_in_step = float(np.fmax(rms_in_step.best, band_in_step.best))
     min_shift = round(MIN_SHIFT_S * truth.fps)
     return LipSyncScore(
         num_frames=num_frames,
@@ -112,6 +128,10 @@ def score_lip_sync(generated: FaceTrack, truth: FaceTrack, speech: Waveform) -> 
         sound_band=sound_band,
         best_envelope=best_envelope,
         above_envelope=int(opening.best > best_envelope),
+        own_offset_frames=own_offset_frames,
+        opening_in_step=opening_in_step,
+        envelope_in_step=envelope_in_step,
+        above_in_step=int(opening_in_step.best > envelope_in_step),
         shift_rank=shift_rank(generated.opening, truth.opening, min_shift),
         closures_hit=closures_hit(generated.opening, truth.opening),
         closures_hit_by_chance=closures_hit_by_chance(generated.opening, truth.opening, min_shift),

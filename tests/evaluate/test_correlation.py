@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from avatar.evaluate.correlation import correlation, lag_correlation, shift_rank
+from avatar.evaluate.correlation import correlation, delayed, lag_correlation, shift_rank
 
 Curves = Callable[[int, int], np.ndarray]
 
@@ -59,3 +59,11 @@ def test_an_unrelated_signal_ranks_in_the_middle_on_average(smooth_noise: Curves
 def test_no_rank_without_room_to_shift_or_without_movement(smooth_noise: Curves) -> None:
     assert math.isnan(shift_rank(smooth_noise(49, 0), smooth_noise(49, 0), 25))
     assert math.isnan(shift_rank(np.zeros(100), smooth_noise(100, 0), 25))
+
+
+def test_a_delayed_signal_is_unknown_where_it_has_not_begun() -> None:
+    signal = np.arange(5.0)
+    np.testing.assert_array_equal(delayed(signal, 2), [np.nan, np.nan, 0, 1, 2])
+    np.testing.assert_array_equal(delayed(signal, -2), [2, 3, 4, np.nan, np.nan])
+    np.testing.assert_array_equal(delayed(signal, 0), signal)
+    assert np.isnan(delayed(signal, 9)).all()

@@ -52,3 +52,20 @@ def test_tracks_of_different_rates_are_refused(faces: Faces) -> None:
     at_30 = FaceTrack.from_landmarks(faces(np.zeros(5)), np.ones(5, bool), 30.0)
     with pytest.raises(OptionError, match="25.0 and 30.0"):
         score_lip_sync(at_25, at_30, Waveform(np.zeros(16_000, np.float32)))
+
+
+def test_footage_whose_sound_is_early_is_judged_in_step_when_the_offset_is_told(
+    smooth_noise: Curves, faces: Faces
+) -> None:
+    opening = 0.1 + 0.02 * smooth_noise(120, 1)
+    spoken = FaceTrack.from_landmarks(
+        faces(opening[6:]), np.ones(114, bool), FPS
+    )  # follows the sound, which is 6 frames early
+    shown = FaceTrack.from_landmarks(faces(opening[:-6]), np.ones(114, bool), FPS)
+    speech = Waveform((np.random.default_rng(0).normal(size=114 * 640) * 0.1).astype(np.float32))
+    score = score_lip_sync(spoken, shown, speech, own_offset_frames=6)
+    assert score.opening.best < 0.8
+    assert score.opening_in_step.at_zero == pytest.approx(1.0)
+    assert score.opening_in_step.lag_frames == 0
+    assert score.above_in_step == 1
+    assert score_lip_sync(spoken, shown, speech).opening_in_step == score.opening

@@ -29,8 +29,8 @@ _SWAY = (  # amplitude (rad or units) and period (s) of rotation x, y, z and tra
     (0.05, (4.7, 9.1, 14.3)),
 )
 _BREATH_PERIOD_S, _BREATH_RISE = 3.9, 0.045
-_POSTURE_INTERVAL_S, _POSTURE_MOVE_S = (1.1, 4.0), 0.75  # now and then the head moves on and stays there
-_POSTURE_SPREAD = np.array([0.030, 0.062, 0.026])  # rad about x, y, z
+_POSTURE_INTERVAL_S, _POSTURE_MOVE_S = (1.2, 4.0), 0.95  # now and then the head moves on and stays there
+_POSTURE_SPREAD = np.array([0.038, 0.078, 0.033])  # rad about x, y, z
 _START_S = 0.6  # a video starts as the photo; movement comes in over this time
 _EVENT_BLOCK_S = 60.0
 
