@@ -21,6 +21,7 @@ from avatar.errors import InputError, OptionError
 from avatar.media.output import staged
 
 INDEX = "index.jsonl"
+MADE_FROM = "made_from"  # a label that clips of `avatar.data.augmentation` have
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def split_entries(entries: Sequence[ClipEntry], held_out_share: float, seed: int
         seed: of the choice.
 
     Returns:
-        Indices of both. Clips of the split `"test"` are in neither.
+        Indices of both. Clips of the split `"test"` are in neither, nor are clips that were made from one that is held out.
     """
     if any(entry.split for entry in entries):
         return (
@@ -194,7 +195,9 @@ def split_entries(entries: Sequence[ClipEntry], held_out_share: float, seed: int
             break
         held_out += clips_of[people[k]]
     left = set(held_out)
-    return [k for k in range(len(entries)) if k not in left], sorted(held_out)
+    return [k for k in range(len(entries)) if k not in left], sorted(
+        k for k in left if MADE_FROM not in entries[k].labels
+    )
 
 
 def spread_over_cells(cells: Cells, count: int, seed: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 
 from avatar.data.clip_dataset import (
     INDEX,
+    MADE_FROM,
     ClipEntry,
     ClipStore,
     buckets_of,
@@ -61,6 +62,14 @@ def test_people_are_not_in_both_splits() -> None:
     curated = [ClipEntry(str(k), 1, split=split) for k, split in enumerate(("train", "val", "test", None))]
     assert split_entries(curated, 0.2, seed=0) == ([0, 3], [1])
     assert split_entries([ClipEntry("only", 1)], 0.5, seed=0) == ([0], [])
+
+
+def test_clips_made_from_others_are_not_held_out_and_follow_their_person() -> None:
+    entries = [ClipEntry(f"{k}", 1) for k in range(10)]
+    made = [ClipEntry(f"{k}-v0", 1, person=f"{k}", labels={MADE_FROM: f"{k}"}) for k in range(10)]
+    training, held_out = split_entries([*entries, *made], 0.3, seed=0)
+    assert held_out and max(held_out) < 10
+    assert not {k % 10 for k in training} & set(held_out)
 
 
 def test_validation_takes_turns_over_cells() -> None:

@@ -1,7 +1,7 @@
 """Makes further clips of rare cells, as a folder of videos with a manifest that training and curation read.
 
-A made clip keeps its labels and its person, has a `style`, and names what it was made from. It is left out where its face is no
-longer the one it was, or out of step with its sound (`guard`).
+A made clip keeps its labels, its person and its split, has a `style`, and names what it was made from. It is left out where its
+face is no longer the one it was, or out of step with its sound (`guard`).
 """
 
 from __future__ import annotations
@@ -10,27 +10,33 @@ import csv
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avatar.data.augmentation.guard import GuardLimits, GuardReport, check_changed
-from avatar.data.augmentation.stretch import FACTORS, stretch_sound, stretched_indices
+from avatar.data.augmentation.stretch import FACTORS, stretch_frames, stretch_series, stretch_sound
 from avatar.data.augmentation.style import Restyle, random_style
-from avatar.data.clip_dataset import ClipEntry, cells_of
+from avatar.data.clip_dataset import MADE_FROM, ClipEntry, cells_of
 from avatar.data.clip_sources import MANIFEST, SourceClip, find_clips
-from avatar.errors import FaceError, OptionError
+from avatar.data.sync.lag_curve import SyncResult
+from avatar.errors import FaceError, MediaError, OptionError
 from avatar.media import read_waveform, write_video
 from avatar.media.output import staged
 from avatar.media.video import read_video
-from avatar.types import DEFAULT_FPS
+from avatar.types import DEFAULT_FPS, Waveform
 
-_COLUMNS = ("path", "identity", "split", "style", "made_from", "stretch", "guard")
+if TYPE_CHECKING:
+    from avatar.data.sync.model import SyncModel
+
+_COLUMNS = ("path", "identity", "split", "style", MADE_FROM, "stretch", "guard")
 
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """What is made.
+    """What is made, and of which clips.
 
     Attributes:
         by: labels whose combinations are cells.
@@ -107,29 +113,95 @@ def augment_rare(
 def _make(
     clip: SourceClip, version: int, path: Path, options: AugmentOptions, pictures: _Pictures
 ) -> tuple[dict[str, str], GuardReport]:
-    from avatar.identity.mediapipe_faces import thread_faces
-
     rng = np.random.default_rng((options.seed, zlib.crc32(clip.clip_id.encode()), version))
-    with clip.file() as file:
-        speech, frames = read_waveform(file), np.stack(list(read_video(file, DEFAULT_FPS)))
     factor = float(rng.uniform(*FACTORS))
-    style, restyle = options.restyle or random_style(rng, frames[0], pictures.any)
-    shown = stretched_indices(len(frames), max(1, round(len(frames) * factor)), factor)
-    made = np.stack([restyle(frame) for frame in frames])[shown]
-    before, _ = thread_faces().track(frames)
     try:
-        after, found = thread_faces().track(made)
-    except FaceError:
-        after, found = np.zeros((len(made), *before.shape[1:]), np.float32), np.zeros(len(made), bool)
-    report = check_changed(before[shown], after, found, limits=options.limits)
-    if report.passes:
-        write_video(path, iter([made]), fps=DEFAULT_FPS, speech=stretch_sound(speech, factor), overwrite=True)
+        with clip.file() as file:
+            speech, frames = read_waveform(file), np.stack(list(read_video(file, DEFAULT_FPS)))
+        style, restyle = options.restyle or random_style(rng, frames[0], pictures.any)
+        changed = change_clip(frames, speech, factor, restyle, options.limits)
+    except (MediaError, FaceError) as err:  # of the clip itself: it is named, and the others go on
+        style, report = "", GuardReport(0.0, float("inf"), 0.0, 0.0, (str(err),))
+    else:
+        report = changed.report
+        if report.passes:
+            write_video(path, iter([changed.frames]), fps=DEFAULT_FPS, speech=changed.speech, overwrite=True)
     labels = {
         key: value if isinstance(value, str) else max(value, key=lambda k: value[k])
         for key, value in clip.labels.items()
     }
-    row = {**labels, "path": path.name, "identity": clip.person, "split": "train", "style": style}
-    return {**row, "made_from": clip.clip_id, "stretch": f"{factor:.4f}", "guard": "; ".join(report.reasons)}, report
+    person = clip.person or clip.clip_id  # so that a clip and what was made from it are never held apart
+    row = {**labels, "path": path.name, "identity": person, "split": clip.split or "", "style": style}
+    return {**row, MADE_FROM: clip.clip_id, "stretch": f"{factor:.4f}", "guard": "; ".join(report.reasons)}, report
+
+
+@dataclass(frozen=True)
+class ChangedClip:
+    """A clip in another style and tempo.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 at 25 fps.
+        speech: its sound.
+        report: what the guard says of it.
+    """
+
+    frames: np.ndarray
+    speech: Waveform
+    report: GuardReport
+
+
+def change_clip(
+    frames: np.ndarray, speech: Waveform, factor: float, restyle: Restyle, limits: GuardLimits | None = None
+) -> ChangedClip:
+    """Stretches and restyles a clip, tracks it again and compares.
+
+    Args:
+        frames: (T, H, W, 3) uint8 at 25 fps.
+        speech: 16 kHz.
+        factor: of the length.
+        restyle: of every frame.
+        limits: of the guard; None for the usual ones.
+
+    Raises:
+        FaceError: the clip shows no face to begin with.
+    """
+    from avatar.identity.mediapipe_faces import thread_faces
+
+    before, known = thread_faces().track(frames)
+    if not known.any():
+        raise FaceError("no face is found in the clip")
+    made = np.stack([restyle(frame) for frame in stretch_frames(frames, factor)])
+    sound = stretch_sound(speech, factor)
+    after, found = thread_faces().track(made)
+    report = check_changed(
+        stretch_series(before, factor),
+        after,
+        found,
+        known=stretch_series(known.astype(np.float32), factor) > 0.999,  # no face between frames of which one has none
+        limits=limits,
+        sync=(_sync(speech, before, known), _sync(sound, after, found)),
+        stretch=factor,
+    )
+    return ChangedClip(made, sound, report)
+
+
+def _sync(speech: Waveform, landmarks: np.ndarray, found: np.ndarray) -> SyncResult | None:
+    """The shipped sync scorer's judgement; None where there is too little to judge."""
+    from avatar.data.sync.lag_curve import judge
+    from avatar.data.sync.lips import tracked_lips
+    from avatar.data.sync.sound import shipped_encoder, speech_per_frame
+
+    lips = tracked_lips(landmarks, found)
+    if lips is None or not np.any(speech.samples):
+        return None
+    return judge(*_sync_model().distances(speech_per_frame(speech, shipped_encoder()), lips, found))
+
+
+@cache
+def _sync_model() -> SyncModel:
+    from avatar.data.sync.model import SyncModel
+
+    return SyncModel.load()
 
 
 class _Pictures:

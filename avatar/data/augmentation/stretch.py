@@ -5,6 +5,7 @@ Source: W. Verhelst and M. Roelands, "An overlap-add technique based on waveform
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from avatar.errors import OptionError
@@ -13,6 +14,7 @@ from avatar.types import Waveform
 FACTORS = (0.85, 1.15)  # beyond, people no longer speak like that, and the ear hears it
 _WINDOW_S = 0.030
 _SEARCH_S = 0.010
+_SAME = 0.05  # of a frame: what is nearer in time than this is shown as it is
 
 
 def stretch_sound(speech: Waveform, factor: float) -> Waveform:
@@ -55,24 +57,55 @@ def stretch_sound(speech: Waveform, factor: float) -> Waveform:
 
 
 def stretch_frames(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Frames (T, …) at the same rate, `factor` times as many, each the nearest of the original in time."""
-    count = max(1, round(len(frames) * factor))
-    return frames[stretched_indices(len(frames), count, factor)]
+    """Pictures at the same rate, `factor` times as many, moved along the optical flow to their moment.
 
+    To show the nearest picture instead would hold or skip one several times a second, and lips would be up to 20 ms off.
 
-def stretched_indices(num_frames: int, count: int, factor: float) -> np.ndarray:
-    """Which of `num_frames` frames is shown at each of `count` frames of the stretched clip, (count,)."""
-    return np.minimum(np.round(np.arange(count) / factor).astype(int), num_frames - 1)
+    Args:
+        frames: (T, H, W, 3) uint8.
+        factor: of the length.
+
+    Returns:
+        (round(factor * T), H, W, 3) uint8, at least one.
+
+    Source: T. Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+    """
+    low, high, share = _places(len(frames), factor)
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    y, x = np.indices(frames.shape[1:3], np.float32)
+    made = np.empty((len(low), *frames.shape[1:]), np.uint8)
+    for k, (first, second, part) in enumerate(zip(low, high, share, strict=True)):
+        if min(part, 1 - part) < _SAME or first == second:
+            made[k] = frames[second if part > 0.5 else first]
+            continue
+        grey = [cv2.cvtColor(frames[j], cv2.COLOR_RGB2GRAY) for j in (first, second)]
+        flow = flow_of.calc(grey[0], grey[1], None)
+        pictures = [
+            cv2.remap(
+                frames[j],
+                x + step * flow[..., 0],
+                y + step * flow[..., 1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            ).astype(np.float32)
+            for j, step in ((first, -np.float32(part)), (second, np.float32(1 - part)))
+        ]
+        made[k] = ((1 - part) * pictures[0] + part * pictures[1]).round().astype(np.uint8)
+    return made
 
 
 def stretch_series(values: np.ndarray, factor: float) -> np.ndarray:
-    """A motion (T, …) at the same rate, `factor` times as long, interpolated in time: better than frames, where there is one."""
-    count = max(1, round(len(values) * factor))
-    place = np.minimum(np.arange(count) / factor, len(values) - 1)
-    low = np.floor(place).astype(int)
-    high = np.minimum(low + 1, len(values) - 1)
-    share = (place - low).reshape(-1, *[1] * (values.ndim - 1))
+    """A motion (T, …) at the same rate, `factor` times as long, interpolated in time."""
+    low, high, share = _places(len(values), factor)
+    share = share.reshape(-1, *[1] * (values.ndim - 1))
     return ((1 - share) * values[low] + share * values[high]).astype(values.dtype)
+
+
+def _places(count: int, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each frame of the stretched clip the original's frames before and after its moment, and how far it is between them."""
+    place = np.minimum(np.arange(max(1, round(count * factor))) / factor, count - 1)
+    low = np.floor(place).astype(int)
+    return low, np.minimum(low + 1, count - 1), place - low
 
 
 def _best_shift(around: np.ndarray, wanted: np.ndarray) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from avatar.data.augmentation.guard import check_changed, envelope_offset_s
-from avatar.data.augmentation.offline import AugmentOptions, augment_rare, plan_augmentation
+from avatar.data.augmentation.offline import AugmentOptions, augment_rare, change_clip, plan_augmentation
 from avatar.data.augmentation.stretch import stretch_frames, stretch_series, stretch_sound
 from avatar.data.augmentation.style import (
     STYLES,
@@ -23,6 +23,7 @@ from avatar.data.augmentation.style import (
     random_style,
 )
 from avatar.data.clip_sources import SourceClip, find_clips
+from avatar.data.sync.lag_curve import SyncResult
 from avatar.errors import OptionError
 from avatar.face_mesh import INNER_LIP_PAIRS, canonical_vertices
 from avatar.media import read_picture, write_video
@@ -47,11 +48,39 @@ def talking(seconds: float = 8.0, seed: int = 0) -> tuple[np.ndarray, Waveform]:
 def test_stretched_sound_and_pictures_stay_in_step(factor: float) -> None:
     opening, speech = talking()
     slower = stretch_sound(speech, factor)
-    shown = stretch_frames(opening, factor)
+    shown = stretch_series(opening, factor)
     assert len(slower.samples) == round(len(speech.samples) * factor) and len(shown) == round(len(opening) * factor)
     assert abs(envelope_offset_s(shown, slower)) < 0.02
-    assert abs(envelope_offset_s(stretch_series(opening, factor), slower)) < 0.02
     assert abs(envelope_offset_s(opening, slower)) > 0.02 or abs(1 - factor) < 0.12  # the test can fail
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.15])
+def test_stretched_pictures_show_what_was_there_at_their_moment(factor: float) -> None:
+    """A ball that rolls: where it is seen, in a clip of as many frames as the moments asked for."""
+    rng = np.random.default_rng(0)
+    texture = gaussian_filter(rng.normal(120, 200, (80, 80)), 2).clip(0, 255)
+    y, x = np.indices((80, 120))
+
+    def picture(place: float) -> np.ndarray:
+        ball = np.exp(-((np.hypot(x - place, y - 40) / 12) ** 6))
+        return np.repeat((40 + ball * np.pad(texture, ((0, 0), (0, 40)), mode="wrap"))[..., None], 3, 2).astype(
+            np.uint8
+        )
+
+    places = 30 + 2.0 * np.arange(25)
+    frames = np.stack([picture(place) for place in places])
+    made = stretch_frames(frames, factor)
+    light = made[..., 0].astype(float) - made[..., 0].min()
+    weight = light * (light > 30)
+    seen = (weight * x).sum((1, 2)) / weight.sum((1, 2))
+    own = frames[..., 0].astype(float) - frames[..., 0].min()
+    own = own * (own > 30)
+    true = np.interp(np.arange(len(made)) / factor, np.arange(25), (own * x).sum((1, 2)) / own.sum((1, 2)))
+    assert len(made) == round(25 * factor) and made.dtype == np.uint8
+    assert np.abs(seen - true).max() < 0.5  # px; to hold the nearest picture is up to 1 px off
+    assert (
+        np.abs(frames[np.round(np.arange(len(made)) / factor).astype(int).clip(max=24)] - made.astype(float)).max() > 5
+    )
 
 
 @pytest.mark.parametrize("factor", [0.85, 1.15])
@@ -67,19 +96,25 @@ def test_the_pitch_is_kept(factor: float) -> None:
 def test_a_factor_of_one_changes_nothing() -> None:
     opening, speech = talking(2.0)
     assert np.array_equal(stretch_sound(speech, 1.0).samples, speech.samples)
-    assert np.array_equal(stretch_frames(opening, 1.0), opening)
+    assert np.array_equal(stretch_series(opening, 1.0), opening)
+    pictures = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(np.uint8)
+    assert np.array_equal(stretch_frames(pictures, 1.0), pictures)
     with pytest.raises(OptionError, match="by 0.5 to 2, not by 3"):
         stretch_sound(speech, 3.0)
 
 
-def test_colours_are_taken_over_and_strength_zero_changes_nothing() -> None:
+def test_colours_are_taken_over_but_not_a_complexion() -> None:
     rng = np.random.default_rng(0)
     one = rng.integers(60, 120, (40, 40, 3)).astype(np.uint8)
-    other = rng.integers(100, 220, (40, 40, 3)).astype(np.uint8) // np.array([1, 2, 1], np.uint8)
-    own, target = ColourStatistics.of(one), ColourStatistics.of(other)
-    got = ColourStatistics.of(colour_transfer(own, target)(one))
-    assert np.abs(got.mean - target.mean).max() < 3
-    assert np.abs(colour_transfer(own, target, 0.0)(one).astype(int) - one).max() <= 1
+    near = one + np.array([20, 10, 5], np.uint8)
+    far = rng.integers(100, 220, (40, 40, 3)).astype(np.uint8) // np.array([1, 2, 1], np.uint8)
+    own = ColourStatistics.of(one)
+    got = ColourStatistics.of(colour_transfer(own, ColourStatistics.of(near))(one))
+    assert np.abs(got.mean - ColourStatistics.of(near).mean).max() < 2
+    assert np.abs(got.mean - own.mean).max() > 4  # something was taken
+    limited = ColourStatistics.of(colour_transfer(own, ColourStatistics.of(far))(one))
+    assert np.abs(limited.mean - own.mean).max() < 13
+    assert np.abs(colour_transfer(own, ColourStatistics.of(far), 0.0)(one).astype(int) - one).max() <= 1
 
 
 @pytest.mark.parametrize("style", [painted, drawn, grey])
@@ -117,8 +152,36 @@ def test_the_guard_lets_pass_what_moves_as_before_and_names_what_does_not() -> N
     assert check_changed(points, points, found & (np.arange(len(found)) % 3 > 0)).reasons == ("face lost",)
     assert "face changed" in check_changed(points, points + 30 * noise, found).reasons
     assert "lips changed" in check_changed(points, faces(talking(seed=1)[0]), found).reasons
-    assert check_changed(points, faces(np.roll(opening, 5)), found).reasons == ("out of sync",)
+    assert check_changed(points, faces(np.roll(opening, 5)), found).reasons == ("lips early or late",)
     assert check_changed(points, points, found & False).reasons == ("no face",)
+
+
+def test_the_guard_asks_nothing_of_frames_without_a_face_to_begin_with() -> None:
+    points = faces(talking()[0])
+    known = np.arange(len(points)) > 20
+    original = points * known[:, None, None]
+    assert check_changed(original, points, np.ones(len(points), bool), known=known).passes
+    assert "face changed" in check_changed(original, points, np.ones(len(points), bool)).reasons
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stretch", "passes"),
+    [
+        (SyncResult(1, 0.5, 0.5, 99), SyncResult(1, 0.45, 0.5, 99), 1.0, True),
+        (SyncResult(1, 0.5, 0.5, 99), SyncResult(3, 0.45, 0.5, 99), 1.0, False),
+        (SyncResult(1, 0.5, 0.5, 99), SyncResult(1, 0.2, 0.5, 99), 1.0, False),
+        (SyncResult(10, 0.5, 0.5, 99), SyncResult(11, 0.5, 0.5, 99), 1.15, True),
+        (SyncResult(1, 0.5, 0.5, 99), None, 1.0, False),
+        (SyncResult(-9, 0.05, 0.5, 99), SyncResult(7, 0.05, 0.5, 99), 1.0, True),  # says nothing
+        (None, None, 1.0, True),
+    ],
+)
+def test_the_guard_compares_what_the_sync_scorer_says(
+    before: SyncResult | None, after: SyncResult | None, stretch: float, passes: bool
+) -> None:
+    points = faces(talking()[0])
+    report = check_changed(points, points, np.ones(len(points), bool), sync=(before, after), stretch=stretch)
+    assert report.reasons == (() if passes else ("out of sync",))
 
 
 def test_rare_cells_are_filled_up_and_common_ones_left() -> None:
@@ -137,13 +200,24 @@ def test_made_clips_are_a_folder_to_train_on(tmp_path: Path) -> None:
     frames = np.repeat(read_picture(PORTRAIT)[None, :400, :400], 25, axis=0)
     (tmp_path / "in").mkdir()
     write_video(tmp_path / "in/one.mp4", iter([frames]), fps=25, speech=speech)
-    (tmp_path / "in/manifest.csv").write_text("path,emotion,identity\none.mp4,sad,ann\n")
-    options = AugmentOptions(by=("emotion",), wanted=3, per_clip=2)
+    write_video(tmp_path / "in/none.mp4", iter([frames * 0]), fps=25, speech=speech)
+    (tmp_path / "in/manifest.csv").write_text("path,emotion\none.mp4,sad\nnone.mp4,sad\n")
+    options = AugmentOptions(by=("emotion",), wanted=6, per_clip=2)
     folder, reports = augment_rare([tmp_path / "in"], tmp_path / "out", options)
-    assert len(reports) == 2
-    rows = list(csv.DictReader((folder / "manifest.csv").open()))
-    passed = sum(report.passes for report in reports.values())
-    assert len(rows) == passed >= 1
-    assert [clip.person for clip in find_clips([folder])] == ["ann"] * passed
-    assert find_clips([folder])[0].labels["style"] in STYLES
+    assert [name for name, report in reports.items() if report.passes] == ["one-v0.mp4", "one-v1.mp4"]
+    left_out = list(csv.DictReader((folder / "left_out.csv").open()))
+    assert {row["guard"] for row in left_out} == {"no face is found in the clip"}
+    clips = find_clips([folder])
+    assert [(clip.person, clip.split) for clip in clips] == [("one", None)] * 2
+    assert clips[0].labels["style"] in STYLES and clips[0].labels["made_from"] == "one"
     assert augment_rare([tmp_path / "in"], tmp_path / "out", options)[1] == {}
+
+
+@pytest.mark.slow
+def test_a_style_that_destroys_the_face_is_refused() -> None:
+    speech = Waveform((np.random.default_rng(0).standard_normal(16_000) * 0.05).astype(np.float32))
+    frames = np.repeat(read_picture(PORTRAIT)[None, :400, :400], 25, axis=0)
+    assert change_clip(frames, speech, 1.1, painted).report.passes
+    for destroy, reason in ((lambda image: image // 64 * 0, "no face"), (lambda image: image[::-1], "face")):
+        report = change_clip(frames, speech, 1.0, destroy).report  # type: ignore[arg-type]
+        assert not report.passes and any(reason in text for text in report.reasons)
