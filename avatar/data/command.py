@@ -74,20 +74,26 @@ def run_curate(args: argparse.Namespace) -> None:
     from avatar.data.curation.run import curate, rethreshold
 
     if args.rethreshold:
-        path = rethreshold(args.out, args.config)
+        path = rethreshold(args.out, args.config, report=not args.no_report)
     else:
         engine = _engine(args.engine, args.workers)
         try:
             path = curate(
-                args.source, args.out, args.config, engine, recipe=args.recipe, progress=_progress(sys.stderr)
+                args.source,
+                args.out,
+                args.config,
+                engine,
+                recipe=args.recipe,
+                report=not args.no_report,
+                progress=_progress(sys.stderr),
             )
         finally:
             engine.close()
     _summarise(path, sys.stderr)
     if not args.no_report:
-        from avatar.data.report import write_report
+        from avatar.data.curation.folder import CurationFolder
 
-        print(f"avatar: the report is {write_report(args.out)}", file=sys.stderr)
+        print(f"avatar: the report is {CurationFolder(args.out).report}", file=sys.stderr)
     print(path)
 
 

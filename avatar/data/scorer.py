@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from avatar.data.clip_media import ClipMedia
+from avatar.data.engines.work import raise_if_nothing_can_be_written
 from avatar.data.manifest import table_from_rows
 from avatar.errors import OptionError, words_of
 
@@ -111,11 +112,15 @@ def score_clip(scorer: Scorer, clip: ClipMedia) -> tuple[dict[str, Any], str | N
 
     Returns:
         (values by column, None), or (no values, what went wrong).
+
+    Raises:
+        OutputError: the disk is full.
     """
     try:
         values = scorer.score(clip)
         _check(scorer, values)
     except Exception as err:  # whatever a scorer stumbles over concerns this clip alone: a run of a million goes on
+        raise_if_nothing_can_be_written(err)
         return {}, words_of(err)
     clip.row.update(values)
     return values, None

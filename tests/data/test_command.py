@@ -28,14 +28,15 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     held: dict[str, Any] = {}
 
     def curate(source: Path, out: Path, config: Path | None, engine: Any, **options: Any) -> Path:
-        held.update(source=source, out=out, config=config, workers=engine.num_workers, recipe=options["recipe"])
+        held.update(source=source, out=out, config=config, workers=engine.num_workers)
+        held.update(recipe=options["recipe"], report=options["report"])
         options["progress"]("probe", 3, 3)
         if source.name == "empty":
             raise MediaError("empty holds no video")
         return manifest
 
-    def rethreshold(out: Path, config: Path | None) -> Path:
-        held.update(out=out, config=config)
+    def rethreshold(out: Path, config: Path | None, report: bool) -> Path:
+        held.update(out=out, config=config, report=report)
         return manifest
 
     run = ModuleType("avatar.data.curation.run")
@@ -57,7 +58,16 @@ def test_the_manifest_s_path_is_the_result_and_the_rest_is_told(
 
 def test_rethreshold_takes_the_configuration_alone(asked: dict[str, Any], tmp_path: Path) -> None:
     assert main(["curate", "videos", str(tmp_path / "out"), "--rethreshold", "--config", "c.toml", "--no-report"]) == 0
-    assert asked == {"out": tmp_path / "out", "config": Path("c.toml")}
+    assert asked == {"out": tmp_path / "out", "config": Path("c.toml"), "report": False}
+
+
+def test_the_report_is_named_unless_it_is_left_out(
+    asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["curate", "videos", str(tmp_path / "out"), "--rethreshold"]) == 0
+    assert asked["report"] and f"the report is {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().err
+    assert main(["curate", "videos", str(tmp_path / "out"), "--no-report"]) == 0
+    assert not asked["report"] and "report" not in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_2(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

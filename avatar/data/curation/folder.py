@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.dataset
 
 from avatar.data.engines.work import sidecar_schema
 from avatar.errors import MediaError, OutputError
+from avatar.media.output import staged
 
 try:
     import fcntl
@@ -36,6 +38,11 @@ class CurationFolder:
     def manifest(self) -> Path:
         """One row per clip: the result."""
         return self.root / "manifest.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.root / "report.html"
 
     @property
     def sources(self) -> Path:
@@ -61,10 +68,21 @@ class CurationFolder:
         except (OSError, ValueError) as err:
             raise MediaError(f"{self.root} is no output of `avatar curate`: {err}; run it first") from err
 
+    def write_settings(self, values: Mapping[str, Any]) -> None:
+        """Keeps the configuration, whole or not at all."""
+        with staged(self.settings, overwrite=True) as name:
+            Path(name).write_text(json.dumps(values, indent=1), encoding="utf-8")
+
     @property
     def inbox(self) -> Path:
         """Shards that are being worked on."""
         return self.root / "work"
+
+    def tidy(self) -> None:
+        """Removes what a killed run had begun; only while it is locked."""
+        shutil.rmtree(self.inbox, ignore_errors=True)
+        for path in self.root.rglob(".*.part"):
+            path.unlink(missing_ok=True)
 
     @property
     def shards(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -27,6 +26,7 @@ from avatar.data.engines.local import LocalEngine
 from avatar.data.engines.work import Engine, RowWork, cut_shards
 from avatar.data.manifest import read_table, write_table
 from avatar.data.readers import load_recipe
+from avatar.data.report import write_report
 
 StageProgress = Callable[[str, int, int], None]  # stage, rows done, rows in all
 
@@ -38,6 +38,7 @@ def curate(
     engine: Engine | None = None,
     *,
     recipe: str | None = None,
+    report: bool = True,
     progress: StageProgress | None = None,
 ) -> Path:
     """Curates a folder of videos.
@@ -50,6 +51,7 @@ def curate(
         config: TOML, or what would be in it; only what differs from the defaults.
         engine: None: one process per processor.
         recipe: how the corpus is laid out; None: every video, at any depth.
+        report: whether the page is written.
         progress: told the stage, and its rows done and in all.
 
     Returns:
@@ -65,13 +67,14 @@ def curate(
     folder = CurationFolder(out)
     if engine is None:
         with closing(LocalEngine()) as own:
-            return curate(source, out, config, own, recipe=recipe, progress=progress)
+            return curate(source, out, config, own, recipe=recipe, report=report, progress=progress)
     tell = progress or (lambda stage, done, total: None)
     early, late = _stages(settings, folder)
     with folder.locked():
+        folder.tidy()
         sources = ingest(Path(source), recipe, folder.root)
         write_table(folder.sources, sources)
-        folder.settings.write_text(json.dumps(settings.values, indent=1), encoding="utf-8")
+        folder.write_settings(settings.values)
         clips = segment(_looked_through(sources, settings, folder, engine, tell), settings["segments"]["max_s"])
         write_table(folder.clips, clips)
         score(clips, early, settings, folder, engine, lambda done, total: tell("score", done, total))
@@ -81,17 +84,22 @@ def curate(
         manifest = _decided(clips, settings, early, late)
         write_table(folder.manifest, manifest)
         export(manifest, settings, folder, engine, lambda done, total: tell("export", done, total))
+        if report:
+            _report(folder, tell)
         shutil.rmtree(folder.inbox, ignore_errors=True)
     return folder.manifest
 
 
-def rethreshold(out: str | Path, config: str | Path | Mapping[str, Any] | None = None) -> Path:
-    """Applies other limits to what has been measured; nothing is decoded, the shards are left as they are.
+def rethreshold(out: str | Path, config: str | Path | Mapping[str, Any] | None = None, *, report: bool = True) -> Path:
+    """Applies other limits to what has been measured; the shards are left as they are.
+
+    Nothing is decoded but the pictures of the page.
 
     Args:
         out: of an earlier `curate`.
         config: what differs from that run; clips that would now be kept but were never measured by some scorer are rejected as
             `unmeasured:SCORER`, and the next `curate` with this configuration measures them.
+        report: whether the page is written.
 
     Returns:
         The manifest's path.
@@ -102,11 +110,18 @@ def rethreshold(out: str | Path, config: str | Path | Mapping[str, Any] | None =
     folder = CurationFolder(out)
     settings = CurationConfig.load(folder.read_settings(), config)
     early, late = _stages(settings, folder)
-    clips = read_table(folder.clips)
     with folder.locked():
-        write_table(folder.manifest, _decided(clips, settings, early, late))
-        folder.settings.write_text(json.dumps(settings.values, indent=1), encoding="utf-8")
+        write_table(folder.manifest, _decided(read_table(folder.clips), settings, early, late))
+        folder.write_settings(settings.values)
+        if report:
+            _report(folder, lambda stage, done, total: None)
     return folder.manifest
+
+
+def _report(folder: CurationFolder, tell: StageProgress) -> None:
+    tell("report", 0, 1)
+    write_report(folder.root)
+    tell("report", 1, 1)
 
 
 def _stages(settings: CurationConfig, folder: CurationFolder) -> tuple[list[Stage], list[Stage]]:

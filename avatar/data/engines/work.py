@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from avatar.data.manifest import read_table, table_from_rows, write_table
+from avatar.errors import OutputError
 
 MAX_SHARD_ROWS = 256
 _SHARDS_PER_WORKER = 4  # so that workers end at about the same time, and a kill costs little
@@ -51,7 +53,11 @@ class RowWork(Protocol):
         ...
 
     def run(self, row: Mapping[str, Any]) -> Iterator[str | Piece]:
-        """For each output that the row needs its name, before the work on it begins, and then its piece."""
+        """For each output that the row needs its name, before the work on it begins, and then its piece.
+
+        Raises:
+            AvatarError: it would go wrong for every row; the run ends.
+        """
         ...
 
 
@@ -88,7 +94,7 @@ class Engine(Protocol):
             progress: told the number of rows of each shard that is done.
 
         Raises:
-            AvatarError: whatever `work.setup` raises in a worker.
+            AvatarError: whatever `work.setup` or `work.run` raises in a worker.
         """
         ...
 
@@ -128,6 +134,18 @@ def run_shard(run_row: Callable[[Mapping[str, Any]], Sequence[Piece]], work: Row
     for output, rows in collected.items():
         if rows:
             write_table(shard.targets[output], table_from_rows(rows, sidecar_schema(work.key, work.outputs[output])))
+
+
+def raise_if_nothing_can_be_written(err: Exception) -> None:
+    """A full or read-only disk is nothing to write down as one row's error.
+
+    Raises:
+        OutputError: `err` is of that kind.
+    """
+    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        raise OutputError(
+            f"nothing more can be written: {err}; free some space and run the same command again"
+        ) from err
 
 
 def sidecar_schema(key: str, columns: pa.Schema) -> pa.Schema:

@@ -18,6 +18,7 @@ from avatar.errors import AvatarError, OutputError
 
 _START_TIMEOUT_S = 600.0  # models may be large and the machine busy
 _GOODBYE_S = 5.0
+_FROM_OUTSIDE = (-signal.SIGTERM, -getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL
 _ENVIRONMENT = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 }
@@ -49,15 +50,23 @@ class WorkerProcess:
     def run(self, row: Mapping[str, Any]) -> list[Piece]:
         """The pieces of one row; where the process hung or died, a last piece that says so.
 
+        A process that was killed from outside (SIGKILL, SIGTERM: somebody, or the kernel short of memory) is given a second
+        try: that need not be the row's fault, and what is written down of a row stays.
+
         Raises:
-            AvatarError: the stage cannot be set up.
+            AvatarError: the stage cannot be set up, or nothing more can be written.
             Stopped: another thread called `stop`.
         """
+        pieces, was_killed = self._try(row)
+        return self._try(row)[0] if was_killed else pieces
+
+    def _try(self, row: Mapping[str, Any]) -> tuple[list[Piece], bool]:
+        """The pieces of one row, and whether the process was killed from outside meanwhile."""
         if self._is_stopped:
             raise Stopped
         if not self._is_ready:
             self._set_up()
-        assert self._pipe is not None and self._work is not None
+        assert self._pipe is not None and self._work is not None and self._process is not None
         pieces: list[Piece] = []
         at = next(iter(self._work.outputs))  # what is being worked on
         deadline = time.monotonic() + self._timeout_s
@@ -66,18 +75,20 @@ class WorkerProcess:
             while self._pipe.poll(max(0.0, deadline - time.monotonic())):
                 message = self._pipe.recv()
                 if message is None:
-                    return pieces
+                    return pieces, False
+                if isinstance(message, AvatarError):
+                    raise message
                 if isinstance(message, str):
                     at = message
                 else:
                     pieces.append(message)
-            words = f"took more than {self._timeout_s:g} s and was stopped"
+            words, was_killed = f"took more than {self._timeout_s:g} s and was stopped", False
         except (EOFError, OSError):
-            words = self._cause_of_death()
+            words, was_killed = self._cause_of_death(), self._process.exitcode in _FROM_OUTSIDE
         if self._is_stopped:
             raise Stopped
         self.kill()
-        return [*pieces, Piece(at, {}, words)]
+        return [*pieces, Piece(at, {}, words)], was_killed
 
     def kill(self) -> None:
         """Ends the process at once; the next row starts another."""
@@ -154,8 +165,12 @@ def _serve(pipe: Connection) -> None:
                     pipe.send(err)
                     continue
             elif work is not None:
-                for piece in timed(work.run(message)):
-                    pipe.send(piece)
+                try:
+                    for piece in timed(work.run(message)):
+                        pipe.send(piece)
+                except AvatarError as err:  # what concerns the row alone is in its pieces
+                    pipe.send(err)
+                    continue
             pipe.send(None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from avatar.data.report import figures
 from avatar.data.report.figures import Histogram, Row, Total
 from avatar.data.report.thumbnails import Thumbnail, evenly_chosen, thumbnail
 from avatar.errors import MissingDependencyError
+from avatar.media.output import staged
 
 NUM_KEPT_SHOWN, NUM_REJECTED_SHOWN = 12, 6
 _NOT_READ = {"phash8", "phash_crops", "motion_fp", "audio_fp", "embedding", "transcript"}
@@ -70,11 +70,9 @@ def write_report(out: str | Path) -> Path:
     )
     environment.filters |= {"hours": _hours, "duration": _duration, "count": lambda n: f"{n:,}", "plain": _plain}
     page = environment.get_template("page.html.jinja").render(**_content(rows, limits, folder))
-    path = folder.root / "report.html"
-    beside = path.with_name(f".report.{os.getpid()}.part")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    with staged(folder.report, overwrite=True) as name:
+        Path(name).write_text(page, encoding="utf-8")
+    return folder.report
 
 
 def _content(rows: list[Row], limits: tuple[Limit, ...], folder: CurationFolder) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,13 +18,14 @@ import pytest
 from avatar.data.engines.local import LocalEngine
 from avatar.data.engines.work import cut_shards
 from avatar.data.manifest import read_table
-from avatar.errors import OptionError, WeightsError
+from avatar.errors import OptionError, OutputError, WeightsError
 
 MODULE = '''
 import os, signal, time
 from dataclasses import dataclass
 import pyarrow as pa
-from avatar.data.engines.work import Piece
+from pathlib import Path
+from avatar.data.engines.work import Piece, raise_if_nothing_can_be_written
 from avatar.errors import WeightsError
 
 COLUMNS = pa.schema([pa.field("doubled", pa.int64())])
@@ -32,6 +34,7 @@ COLUMNS = pa.schema([pa.field("doubled", pa.int64())])
 @dataclass
 class Doubling:
     """Doubles numbers; some rows are poisoned."""
+
     pause_s: float = 0.0
     missing: bool = False
     key = "name"
@@ -50,6 +53,13 @@ class Doubling:
             os.kill(os.getpid(), signal.SIGSEGV)
         if row["poison"] == "hang":
             time.sleep(3600)
+        if row["poison"].startswith("killed "):
+            done = Path(row["poison"].partition(" ")[2])
+            if not done.exists():
+                done.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        if row["poison"] == "full":
+            raise_if_nothing_can_be_written(OSError(28, "No space left on device"))
         yield Piece("again", {"doubled": 4 * row["number"]})
 '''
 
@@ -74,12 +84,13 @@ def results(folder: Path) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in rows}
 
 
-def test_one_bad_clip_costs_itself_and_nothing_else(tmp_path: Path, work_module: str) -> None:
+def test_a_bad_clip_costs_itself_and_a_worker_killed_from_outside_nothing(tmp_path: Path, work_module: str) -> None:
     import importlib
 
     work = importlib.import_module(work_module).Doubling()
     folders = {"double": tmp_path / "double", "again": tmp_path / "again"}
-    shards = list(cut_shards(table({3: "crash", 8: "hang"}), folders, tmp_path / "in", "name", 1))
+    poison = {3: "crash", 5: f"killed {tmp_path / 'once'}", 8: "hang"}
+    shards = list(cut_shards(table(poison), folders, tmp_path / "in", "name", 1))
     told: list[int] = []
     with closing(LocalEngine(2)) as engine:
         engine.run(work, shards, timeout_s=3.0, progress=told.append)
@@ -93,6 +104,20 @@ def test_one_bad_clip_costs_itself_and_nothing_else(tmp_path: Path, work_module:
         if k not in (3, 8)
         for row in [again[f"r{k}"]]
     )
+
+
+def test_a_full_disk_ends_the_run_and_is_nobody_s_error(tmp_path: Path, work_module: str) -> None:
+    import importlib
+
+    work = importlib.import_module(work_module).Doubling()
+    folders = {"double": tmp_path / "double", "again": tmp_path / "again"}
+    shards = list(cut_shards(table({2: "full"}, 4), folders, tmp_path / "in", "name", 1))
+    with (
+        closing(LocalEngine(1)) as engine,
+        pytest.raises(OutputError, match="No space left.* run the same command again"),
+    ):
+        engine.run(work, shards, timeout_s=60.0, progress=lambda rows: None)
+    assert set(results(folders["again"])) == {"r0", "r1"}
 
 
 def test_what_a_worker_cannot_be_set_up_with_ends_the_run(tmp_path: Path, work_module: str) -> None:
@@ -120,14 +145,44 @@ def test_shards_are_never_larger_than_256_rows_and_together_they_are_the_table(t
 
 RUN = """
 import sys
-from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from avatar.data import curate
 from avatar.data.engines.local import LocalEngine
 if __name__ == "__main__":
     limits = {"too_short": {"min": 1.0}, "small_picture": False, "no_sound": False}
-    curate(sys.argv[1], sys.argv[2], {"scorers": ["fingerprints"], "limits": limits}, LocalEngine(1))
+    config = {"scorers": ["fingerprints"], "limits": limits, "export": {"shard_clips": 2}}
+    curate(sys.argv[1], sys.argv[2], config, LocalEngine(2), progress=lambda *told: print(*told, flush=True))
 """
+MOMENTS = [  # killed so many seconds after this was said
+    ("", 1.0),
+    ("probe 1", 0.0),
+    ("probe", 0.05),
+    ("shots 2", 0.0),
+    ("shots", 0.02),
+    ("score 1", 0.0),
+    ("score 3", 0.01),
+    ("score", 0.1),
+    ("export 1", 0.0),
+    ("export 1", 0.03),
+    ("export 2", 0.1),
+    ("export", 0.2),
+    ("report 0", 0.0),
+    ("report 0", 0.05),
+    ("report 0", 0.1),
+]
+
+
+def curated_until(command: list[str], word: str, delay_s: float) -> bool:
+    """Starts a run and kills it and its workers some time after it says a word; whether it came to that."""
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = not word or any(line.startswith(word) for line in process.stdout)
+    time.sleep(delay_s)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    return said
 
 
 @pytest.mark.slow
@@ -149,14 +204,23 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     script.write_text(RUN)
     command = [sys.executable, str(script), str(tmp_path / "videos")]
     subprocess.run([*command, str(tmp_path / "whole"), str(tmp_path)], check=True)
-    for wait_s in (6, 9, 13, 17, 22, 30):
-        process = subprocess.Popen([*command, str(tmp_path / "killed"), str(tmp_path)], start_new_session=True)
-        time.sleep(wait_s)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    for word, delay_s in MOMENTS:
+        curated_until([*command, str(tmp_path / "killed"), str(tmp_path)], word, delay_s)
     subprocess.run([*command, str(tmp_path / "killed"), str(tmp_path)], check=True)
-    for name in ("manifest.parquet", "clips.parquet", "shards/index.parquet"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
-    tars = [sorted(p.read_bytes() for p in (tmp_path / out / "shards").glob("*.tar")) for out in ("whole", "killed")]
-    assert tars[0] == tars[1]
+    for word, delay_s in MOMENTS:  # and each in a folder of its own, killed once
+        out = tmp_path / "once"
+        curated_until([*command, str(out), str(tmp_path)], word, delay_s)
+        subprocess.run([*command, str(out), str(tmp_path)], check=True)
+        assert_same(tmp_path / "whole", out)
+        shutil.rmtree(out)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def assert_same(whole: Path, killed: Path) -> None:
+    """The same result to the byte, and nothing half-made beside it."""
+    for name in ("manifest.parquet", "clips.parquet", "sources.parquet", "config.json"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    shards = [{path.name: path.read_bytes() for path in (out / "shards").iterdir()} for out in (whole, killed)]
+    assert shards[0] == shards[1]
+    assert {path.name for path in whole.iterdir()} == {path.name for path in killed.iterdir()}
+    assert not list(killed.rglob(".*.part"))
