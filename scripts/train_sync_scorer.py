@@ -76,12 +76,12 @@ def held_out_figures(model: SyncModel, items: list[SyncItem], num_frames: int) -
         if own is None or strange is None:
             continue
         hits.append(abs(own.offset_frames) <= 1)
-        true.append(own.confidence)
-        swapped.append(strange.confidence)
+        true.append(-own.distance)
+        swapped.append(-strange.distance)
     auc = float(np.mean(np.array(true)[:, None] > np.array(swapped)[None]))
     return (
         f"held out, {num_frames / 25:g} s, {len(hits)} clips: offset within a frame {np.mean(hits):.3f}, "
-        f"AUC of true above swapped sound {auc:.3f}"
+        f"AUC of true nearer than swapped sound {auc:.3f}"
     )
 
 

@@ -50,6 +50,10 @@ _GROUPS: dict[str, list[pa.Field]] = {
     "picture": [
         pa.field("brightness_mean", _REAL, metadata={"doc": "mean HSI intensity, 0 to 1"}),
         *_fields(_REAL, "dark_frac bright_frac lap_var_512 face_lap_var_256 noise_sigma blockiness"),
+        pa.field("sharpness_512", _REAL, metadata={"doc": "of the sharpest tenth; light and contrast do not count"}),
+        pa.field("face_sharpness_256", _REAL, metadata={"doc": "of the face; light and contrast do not count"}),
+        pa.field("face_brightness_p95", _REAL, metadata={"doc": "intensity of the face's lightest parts, 0 to 1"}),
+        pa.field("face_bright_frac", _REAL, metadata={"doc": "share of the face that is clipped"}),
         *_fields(_REAL, "flow_mean_px flow_fg_px flow_bg_px cam_jitter slide_score border_frac overlay_text_frac"),
         *_fields(_REAL, "transition_score"),
     ],

@@ -54,8 +54,10 @@ def reject_reasons(table: pa.Table, limits: Sequence[Limit], expected: Sequence[
         names = [source.partition(": ")[0]] if source else [name for name, _ in failed]
         reasons.append([f"error:{name}" for name in names])
     readable = np.array([not source for source in sources], bool)
+    masks = {limit.reason: limit.mask(table) for limit in limits}
     for limit in limits:
-        for row in np.flatnonzero(limit.mask(table) & readable):
+        moot = np.logical_or.reduce([masks[other] for other in limit.unless if other in masks] or [~readable])
+        for row in np.flatnonzero(masks[limit.reason] & readable & ~moot):
             reasons[row].append(limit.reason)
     for row, done in enumerate(table.column(DONE).to_pylist()):
         missing = [name for name in expected if name not in done]

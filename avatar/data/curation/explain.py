@@ -46,6 +46,8 @@ def explain(out: str | Path, clip: str) -> str:
     for limit in settings.limits:
         words = limit.words(row)
         verdict = "FAILS" if limit.rejects(row) else "  -  " if "not measured" in words else "ok   "
+        if verdict == "FAILS" and set(limit.unless) & set(row["reject_reasons"]):
+            verdict = "moot "
         lines.append(f"    {verdict} {limit.reason}: {words}")
     if row["dup_group"]:
         best = "the best of it" if row["dup_is_best"] else f"likeness to the best {row['dup_sim']:.2f}"

@@ -26,6 +26,8 @@ class Limit:
         none_of: values that reject.
         key: where the column is a map (`mllm_flags`), whose value is meant.
         when: column to value: the limit is for such clips only, as for one backend of several.
+        unless: other limits: where one of them rejects a clip, this one says nothing true of it (no face is found where nothing
+            can be seen) and is not among its reasons.
         required: whether a clip that nobody measured is rejected too.
     """
 
@@ -37,6 +39,7 @@ class Limit:
     none_of: tuple[Any, ...] = ()
     key: str | None = None
     when: Mapping[str, Any] = field(default_factory=dict)
+    unless: tuple[str, ...] = ()
     required: bool = False
 
     def __post_init__(self) -> None:
@@ -109,7 +112,12 @@ def parse_limits(tables: Mapping[str, Any]) -> tuple[Limit, ...]:
             raise OptionError(
                 f"limit {reason!r} is {values}; it is false, or a table with column and {', '.join(known)}"
             )
-        limits.append(Limit(reason, **{**values, "none_of": tuple(values.get("none_of", ()))}))
+        lists = {name: tuple(values.get(name, ())) for name in ("none_of", "unless")}
+        if strangers := sorted(set(lists["unless"]) - set(tables)):
+            raise OptionError(
+                f"limit {reason!r} is not asked unless {', '.join(strangers)}, which is no limit; there are {', '.join(tables)}"
+            )
+        limits.append(Limit(reason, **{**values, **lists}))
     return tuple(limits)
 
 

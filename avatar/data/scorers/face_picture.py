@@ -1,4 +1,4 @@
-"""What of the picture concerns the face: how sharp it is, and how it and the background move. Runs after `faces`."""
+"""What of the picture concerns the face: its light, how sharp it is, and how it and the ground move. Runs after `faces`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from avatar.data.clip_media import ClipMedia, FaceTrack
 from avatar.data.manifest import columns
 from avatar.data.scorer import WeightSpec, register
 from avatar.data.scorers.picture import (
+    BRIGHT_LEVEL,
     MOTION_SIDE_PX,
     MOTION_STEP_FRAMES,
     intensity,
     optical_flow,
     sharpness,
+    sharpness_by_contrast,
     with_short_side,
 )
 from avatar.identity.crop import landmark_box
@@ -29,8 +31,10 @@ class FacePictureScorer:
     """Fills the picture columns that need the main face's track; null without one."""
 
     name = "face_picture"
-    version = "1"
-    columns = columns("face_lap_var_256", "flow_fg_px", "flow_bg_px")
+    version = "2"
+    columns = columns(
+        *"face_lap_var_256 face_sharpness_256 face_brightness_p95 face_bright_frac flow_fg_px flow_bg_px".split()
+    )
     weights: tuple[WeightSpec, ...] = ()
 
     def setup(self) -> None:
@@ -45,8 +49,7 @@ class FacePictureScorer:
         chosen = np.unique(np.linspace(0, len(track.frames) - 1, _NUM_SAMPLES).round().astype(int))
         chosen = chosen[track.frames[chosen] < len(frames)]
         crops = [face_crop(frames[track.frames[k]], track, int(k), clip.scale) for k in chosen]
-        sharp = [sharpness(intensity(crop), FACE_SIDE_PX) for crop in crops if min(crop.shape[:2]) >= 8]
-        values: dict[str, Any] = {"face_lap_var_256": float(np.median(sharp)) if sharp else None}
+        values: dict[str, Any] = _of_faces([intensity(crop) for crop in crops if min(crop.shape[:2]) >= 8])
         flows = [
             flow
             for k in chosen
@@ -56,6 +59,19 @@ class FacePictureScorer:
         if flows:
             values["flow_fg_px"], values["flow_bg_px"] = (float(np.mean(column)) for column in zip(*flows, strict=True))
         return values
+
+
+def _of_faces(greys: list[np.ndarray]) -> dict[str, float]:
+    """Medians over the faces' grey values, (H, W) each; {} where there is none."""
+    if not greys:
+        return {}
+    measured = {
+        "face_lap_var_256": [sharpness(grey, FACE_SIDE_PX) for grey in greys],
+        "face_sharpness_256": [sharpness_by_contrast(grey, FACE_SIDE_PX) for grey in greys],
+        "face_brightness_p95": [np.percentile(grey, 95) / 255 for grey in greys],
+        "face_bright_frac": [(grey >= BRIGHT_LEVEL).mean() for grey in greys],
+    }
+    return {name: float(np.median(values)) for name, values in measured.items()}
 
 
 def face_crop(frame: np.ndarray, track: FaceTrack, index: int, scale: float) -> np.ndarray:

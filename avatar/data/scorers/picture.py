@@ -19,6 +19,7 @@ DARK_LEVEL, BRIGHT_LEVEL = 5, 250  # of 255: clipped at either end
 SHARPNESS_SIDE_PX, MOTION_SIDE_PX = 512, 192
 MOTION_STEP_FRAMES = 3  # about 8 pictures a second, as MAGI-1 looks at motion
 _NUM_SAMPLES, _MAX_PAIRS = 12, 16
+_BLOCK_PX, _LEAST_VARIANCE = 64, 0.25  # the latter: half a grey level, which is rounding
 _STILL_DIFFERENCE = 6.0  # of 255, nowhere more over 5 × 5 px: such pictures differ by compression only
 _BORDER_STD, _BORDER_EDGE = 2.5, 5.0  # grey levels
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
@@ -29,9 +30,9 @@ class PictureScorer:
     """Fills the picture columns that need no face."""
 
     name = "picture"
-    version = "1"
+    version = "2"
     columns = columns(
-        *"brightness_mean dark_frac bright_frac lap_var_512 noise_sigma blockiness".split(),
+        *"brightness_mean dark_frac bright_frac lap_var_512 sharpness_512 noise_sigma blockiness".split(),
         *"flow_mean_px cam_jitter slide_score border_frac overlay_text_frac".split(),
     )
     weights: tuple[WeightSpec, ...] = ()
@@ -49,6 +50,7 @@ class PictureScorer:
             "dark_frac": float((grey <= DARK_LEVEL).mean()),
             "bright_frac": float((grey >= BRIGHT_LEVEL).mean()),
             "lap_var_512": float(np.median([sharpness(g, SHARPNESS_SIDE_PX) for g in grey])),
+            "sharpness_512": float(np.median([local_sharpness(g, SHARPNESS_SIDE_PX) for g in grey])),
             "noise_sigma": float(np.median([noise_sigma(g) for g in grey])),
             "border_frac": border_frac(grey),
             "overlay_text_frac": overlay_text_frac(grey),
@@ -69,6 +71,32 @@ def sharpness(grey: np.ndarray, side_px: int) -> float:
     Source: J. L. Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
     """
     return float(cv2.Laplacian(with_short_side(grey, side_px), cv2.CV_32F).var())
+
+
+def sharpness_by_contrast(grey: np.ndarray, side_px: int) -> float:
+    """Like `sharpness`, over the variance of the grey values, in thousandths: the same in other light and contrast."""
+    small = with_short_side(grey, side_px)
+    return 1000.0 * float(cv2.Laplacian(small, cv2.CV_32F).var()) / (float(small.var()) + _LEAST_VARIANCE)
+
+
+def local_sharpness(grey: np.ndarray, side_px: int) -> float:
+    """`sharpness_by_contrast` of the sharpest tenth of the picture: a ground out of focus is no fault.
+
+    Blocks of 64 px that overlap by half; one with less than a third of the picture's contrast counts for less, since what it
+    shows is noise.
+    """
+    small = with_short_side(grey, side_px)
+    laplacian = cv2.Laplacian(small, cv2.CV_32F)
+    weak = 0.1 * float(small.var()) + _LEAST_VARIANCE
+    ratios = 1000.0 * _block_variance(laplacian) / (_block_variance(small) + weak)
+    return float(np.percentile(ratios, 90))
+
+
+def _block_variance(values: np.ndarray) -> np.ndarray:
+    size = (_BLOCK_PX, _BLOCK_PX)
+    mean, square = cv2.blur(values, size), cv2.blur(values * values, size)
+    step = slice(_BLOCK_PX // 2, None, _BLOCK_PX // 2)
+    return np.maximum(square - mean * mean, 0)[step, step]
 
 
 def with_short_side(picture: np.ndarray, side_px: int) -> np.ndarray:

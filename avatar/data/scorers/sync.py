@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avatar.data.sync.lag_curve import SyncResult
     from avatar.data.sync.model import SyncModel
 
-BACKEND = "avatar-sync-1"
+BACKEND = "avatar-sync-2"
 SYNC_COLUMNS = "sync_backend sync_conf sync_dist sync_offset_frames sync_offset_ms sync_n_windows sync_speaker_track"
 
 
@@ -31,7 +31,7 @@ class SyncScorer:
     """
 
     name = "sync"
-    version = "1"
+    version = "2"
     columns = columns(*SYNC_COLUMNS.split(), "sync_envelope_conf", "sync_envelope_offset_ms")
     weights: tuple[WeightSpec, ...] = ()
 
@@ -69,6 +69,7 @@ class SyncScorer:
         self, track: FaceTrack, clip: ClipMedia, speech: Waveform, heard: np.ndarray
     ) -> dict[str, Any] | None:
         from avatar.audio.loudness import loudness_per_frame
+        from avatar.data.sync.agreement import agreement
         from avatar.data.sync.envelope import envelope_sync
 
         held = track_over_clip(track, clip.num_frames)
@@ -78,8 +79,9 @@ class SyncScorer:
         result = sync_of(self._model, heard, lips, found)
         if result is None:
             return None
-        values = sync_columns(result, clip.fps)
-        beside = envelope_sync(lips[:, 0], found, loudness_per_frame(speech, len(lips), clip.fps))
+        loudness = loudness_per_frame(speech, len(lips), clip.fps)
+        values = sync_columns(result, clip.fps) | {"sync_conf": agreement(result, lips[:, 0], found, loudness)}
+        beside = envelope_sync(lips[:, 0], found, loudness)
         if beside is not None:
             values["sync_envelope_conf"] = beside.confidence
             values["sync_envelope_offset_ms"] = 1000.0 * beside.offset_frames / clip.fps
@@ -88,6 +90,8 @@ class SyncScorer:
 
 def sync_of(model: SyncModel, heard: np.ndarray, lips: np.ndarray, found: np.ndarray) -> SyncResult | None:
     """The model's judgement of one face and one sound; None where there is too little of either.
+
+    Its confidence says how far the offset stands out; `sync.agreement` says whether it is the right sound.
 
     Args:
         model: the audio-lip model.

@@ -20,13 +20,18 @@ def envelope_sync(opening: np.ndarray, found: np.ndarray, loudness: np.ndarray) 
         Distance is 1 minus the correlation; None where there is too little to compare.
     """
     distances, counts = np.full(len(OFFSETS), np.nan), np.zeros(len(OFFSETS), int)
-    frames = np.flatnonzero(found)
     for k, offset in enumerate(OFFSETS):
-        lips = frames[(frames - offset >= 0) & (frames - offset < len(loudness))]
-        counts[k] = len(lips)
-        if len(lips) >= MIN_WINDOWS:
-            distances[k] = 1 - _correlation(opening[lips], loudness[lips - offset])
+        correlation, counts[k] = correlation_at(int(offset), opening, found, loudness)
+        if counts[k] >= MIN_WINDOWS:
+            distances[k] = 1 - correlation
     return judge(distances, counts)
+
+
+def correlation_at(offset: int, opening: np.ndarray, found: np.ndarray, loudness: np.ndarray) -> tuple[float, int]:
+    """Correlation of loudness and lip opening at one offset, in [-1, 1], 0 where one does not vary; and over how many frames."""
+    frames = np.flatnonzero(found)
+    lips = frames[(frames - offset >= 0) & (frames - offset < len(loudness))]
+    return (_correlation(opening[lips], loudness[lips - offset]) if len(lips) else 0.0), len(lips)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

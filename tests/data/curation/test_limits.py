@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from avatar.data.curation.config import CurationConfig
+from avatar.data.curation.decide import reject_reasons
 from avatar.data.curation.limits import Limit, first_reason, parse_limits
 from avatar.errors import OptionError
 
@@ -115,3 +116,24 @@ def test_broken_toml_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("a = ")
     with pytest.raises(OptionError, match="cannot be read"):
         CurationConfig.load(tmp_path / "c.toml")
+
+
+def test_a_limit_is_no_reason_where_another_one_makes_it_moot() -> None:
+    """A picture nobody can see has no faces to be found: that is not what is wrong with it."""
+    table = pa.Table.from_pylist(
+        [
+            {"light": 0.01, "faces": 0, "source_error": None, "_failed": [], "_done": []},
+            {"light": 0.5, "faces": 0, "source_error": None, "_failed": [], "_done": []},
+        ]
+    )
+    listed = {"dark": {"column": "light", "min": 0.1}, "no_face": {"column": "faces", "min": 1, "unless": ["dark"]}}
+    assert reject_reasons(table, parse_limits(listed)) == [["dark"], ["no_face"]]
+    assert reject_reasons(table, parse_limits(listed | {"dark": False})) == [["no_face"], ["no_face"]]
+    with pytest.raises(OptionError, match="unless dusk, which is no limit; there are no_face"):
+        parse_limits({"no_face": {"column": "faces", "min": 1, "unless": ["dusk"]}})
+
+
+def test_every_default_limit_names_limits_that_are_there() -> None:
+    limits = {limit.reason: limit for limit in CurationConfig.load().limits}
+    assert limits["no_face"].unless and limits["sync_offset"].unless
+    assert all(set(limit.unless) <= set(limits) for limit in limits.values())

@@ -12,7 +12,15 @@ import pytest
 
 from avatar.data.clip_media import ClipMedia, FaceTrack
 from avatar.data.scorer import create_scorer, score_clip
-from avatar.data.scorers.picture import blockiness, border_frac, intensity, noise_sigma, overlay_text_frac, sharpness
+from avatar.data.scorers.picture import (
+    blockiness,
+    border_frac,
+    intensity,
+    local_sharpness,
+    noise_sigma,
+    overlay_text_frac,
+    sharpness,
+)
 
 ASTRONAUT = Path(__file__).resolve().parents[3] / "examples" / "astronaut.png"
 GAINS, SIGMAS, FRAMES = (1.0, 0.5, 0.25, 0.1), (0.0, 1.0, 2.0, 4.0), 13
@@ -68,12 +76,27 @@ def test_brightness_falls_with_the_gain_and_stays_apart_after_compression(
 def test_sharpness_falls_with_blur_and_stays_apart_after_compression(
     scored: Callable[..., Values], picture: np.ndarray
 ) -> None:
-    values = [
-        scored(_panned(picture if sigma == 0 else cv2.GaussianBlur(picture, (0, 0), sigma)))["lap_var_512"]
-        for sigma in SIGMAS
-    ]
-    for sharper, softer in zip(values, values[1:], strict=False):
-        assert sharper > 1.5 * softer
+    values = [scored(_panned(picture if sigma == 0 else cv2.GaussianBlur(picture, (0, 0), sigma))) for sigma in SIGMAS]
+    for name in ("lap_var_512", "sharpness_512"):
+        for sharper, softer in zip(values, values[1:], strict=False):
+            assert sharper[name] > 1.4 * softer[name]
+    assert values[1]["sharpness_512"] > 5 > values[2]["sharpness_512"]  # the limit of `blurred_picture`
+
+
+def test_a_dark_picture_is_as_sharp_as_a_light_one(scored: Callable[..., Values], picture: np.ndarray) -> None:
+    frames = _panned(picture)
+    light, dark = (scored((frames * gain).astype(np.uint8), 20) for gain in (1.0, 0.15))
+    assert dark["lap_var_512"] < 0.1 * light["lap_var_512"]
+    assert 0.5 < dark["sharpness_512"] / light["sharpness_512"] < 2
+    assert dark["sharpness_512"] > 5 > scored(_panned(cv2.GaussianBlur(picture, (0, 0), 4.0)))["sharpness_512"]
+
+
+def test_a_ground_out_of_focus_is_no_blur(picture: np.ndarray) -> None:
+    """A sharp quarter is enough."""
+    grey, soft = intensity(picture), intensity(cv2.GaussianBlur(picture, (0, 0), 6.0))
+    shallow = soft.copy()
+    shallow[:128, 90:270] = grey[:128, 90:270]
+    assert local_sharpness(grey, 512) > local_sharpness(shallow, 512) > 10 > 5 > local_sharpness(soft, 512)
 
 
 def test_sharpness_hardly_depends_on_the_size_of_the_source() -> None:
@@ -134,6 +157,13 @@ def test_a_blurred_face_on_a_sharp_ground_is_seen(scored: Callable[..., Values],
     tracks = [FaceTrack(np.arange(FRAMES, dtype=np.int32), points)]
     soft = frames.copy()
     soft[:, 15:95, 125:195] = cv2.GaussianBlur(frames[0], (0, 0), 3)[15:95, 125:195]
-    sharp, blurred = (scored(f, 20, "face_picture", tracks)["face_lap_var_256"] for f in (frames, soft))
-    assert sharp > 3 * blurred
+    sharp, blurred, dark, burnt = (
+        scored(f, 20, "face_picture", tracks)
+        for f in (frames, soft, (frames * 0.15).astype(np.uint8), np.clip(frames * 3.0, 0, 255).astype(np.uint8))
+    )
+    for name in ("face_lap_var_256", "face_sharpness_256"):
+        assert sharp[name] > 3 * blurred[name]
+    assert sharp["face_sharpness_256"] < 2 * dark["face_sharpness_256"]
+    assert dark["face_brightness_p95"] < 0.25 < sharp["face_brightness_p95"]
+    assert sharp["face_bright_frac"] < 0.1 < 0.25 < burnt["face_bright_frac"]
     assert scored(frames, 20, "face_picture") == {}
