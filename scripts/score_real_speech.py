@@ -84,11 +84,12 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of the manifest."""
+    """One row of the manifest; `number` counts the clips that are taken."""
 
     path: Path
     name: str
     language: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="only the first so many clips")
     parser.add_argument("--preset", default="embedded")
     parser.add_argument("--emotion", default="neutral")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first clip; the others count on from it")
     parser.add_argument("--size", type=int, help="longer side in px (default: the clip's own)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the preset's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the preset's)")
@@ -194,11 +195,14 @@ def _read_manifest(folder: Path, tiers: str, language: str | None) -> Iterable[C
     if not manifest.is_file():
         raise InputError(f"{manifest} is missing; it lists the clips (columns path, kind, language, sync_tier)")
     with manifest.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            wanted = row["kind"] == "talking" and row["sync_tier"] in tuple(tiers)
-            if wanted and language in (None, row["language"]):
-                path = folder / row["path"]
-                yield Clip(path, path.stem, row["language"])
+        taken = (
+            row
+            for row in csv.DictReader(file)
+            if row["kind"] == "talking" and row["sync_tier"] in tuple(tiers) and language in (None, row["language"])
+        )
+        for number, row in enumerate(taken):
+            path = folder / row["path"]
+            yield Clip(path, path.stem, row["language"], number)
 
 
 def _generator(args: argparse.Namespace) -> Remake:
@@ -212,7 +216,7 @@ def _generator(args: argparse.Namespace) -> Remake:
             portrait=tracked.portrait,
             speech=tracked.clip.path,
             emotion=args.emotion,
-            seed=args.seed,
+            seed=args.seed + tracked.clip.number,  # heads and eyes of as many kinds as there are clips
             size_px=args.size,
             face=tracked.face,
             num_inference_steps=args.steps,
