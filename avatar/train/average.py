@@ -39,6 +39,7 @@ class WeightAverage:
         try:
             yield
         finally:
+            resharded(self._model)
             self._copy(own)
 
     @torch.no_grad()
@@ -52,6 +53,14 @@ class WeightAverage:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for name, value in self.weights.items():
             value.copy_(state[name])
+
+
+def resharded(model: nn.Module) -> None:
+    """Gives back what a forward pass has gathered of sharded weights (FSDP2 keeps the outermost ones for a backward pass)."""
+    for module in model.modules():
+        reshard = getattr(module, "reshard", None)
+        if callable(reshard):
+            reshard()
 
 
 def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
