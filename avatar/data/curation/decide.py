@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -66,11 +67,17 @@ def reject_reasons(table: pa.Table, limits: Sequence[Limit], expected: Sequence[
     return reasons
 
 
-def with_duplicates(table: pa.Table, limits: Sequence[Limit]) -> pa.Table:
-    """Fills the duplicate columns; the best of a group is one that nothing else rejects, where there is one."""
+def with_duplicates(table: pa.Table, limits: Sequence[Limit], cache: Path | None = None) -> pa.Table:
+    """Fills the duplicate columns; the best of a group is one that nothing else rejects, where there is one.
+
+    Args:
+        table: as for `decide`.
+        limits: of the configuration.
+        cache: of `find_duplicates`.
+    """
     others = [limit for limit in limits if limit.column not in _DUPLICATE_COLUMNS]
     rejected = reject_reasons(table, others)
     kept = {clip for clip, listed in zip(table.column("clip_id").to_pylist(), rejected, strict=True) if not listed}
-    found = find_duplicates(table, lambda row: (float(row["clip_id"] in kept), *default_quality(row)))
+    found = find_duplicates(table, lambda row: (float(row["clip_id"] in kept), *default_quality(row)), cache)
     plain = table.drop_columns([name for name in _DUPLICATE_COLUMNS if name in table.column_names])
     return join_sidecars(plain, [found])

@@ -16,6 +16,7 @@ from avatar.data.scorers.fingerprints import mirrored
 MAX_BUCKET = 40  # clips under one key: beyond, it is the title card of a series, a blank frame, a studio
 SHARED_AUDIO_KEYS = 2
 _AUDIO_KEPT = 8  # one in so many codes is a key, the same ones in every clip
+_PIECE = 50_000  # clips whose codes are held at a time
 _HYPERPLANE_BITS, _HYPERPLANE_TABLES = 24, 8
 _SPREAD = np.uint32(2_654_435_769)  # 2^32 / golden ratio: scatters neighbouring codes
 
@@ -73,12 +74,20 @@ def _keyed(table: pa.Table) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         for shift in (0, 32):
             yield ((hashes >> np.uint64(shift)) & np.uint64(0xFFFF_FFFF)).astype(np.uint32), rows, 1
     if "audio_fp" in names:
-        codes, rows = _codes(table, "audio_fp", np.uint32)
-        kept = (codes != 0) & (((codes * _SPREAD) >> np.uint32(16)) % _AUDIO_KEPT == 0)
-        yield codes[kept], rows[kept], SHARED_AUDIO_KEYS
+        chosen = [_audio_keys(table.slice(start, _PIECE), start) for start in range(0, len(table), _PIECE)]
+        if chosen:
+            keys, rows = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
+            yield keys, rows, SHARED_AUDIO_KEYS
     if "embedding" in names:
         for bits, rows in _hyperplane_keys(table):
             yield bits, rows, 1
+
+
+def _audio_keys(table: pa.Table, first_row: int) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of the sound that are keys, and their rows."""
+    codes, rows = _codes(table, "audio_fp", np.uint32)
+    kept = (codes != 0) & (((codes * _SPREAD) >> np.uint32(16)) % _AUDIO_KEPT == 0)
+    return codes[kept], rows[kept] + first_row
 
 
 def _codes(table: pa.Table, column: str, dtype: type) -> tuple[np.ndarray, np.ndarray]:

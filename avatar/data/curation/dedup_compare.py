@@ -114,20 +114,33 @@ def compare(one: Prints, other: Prints) -> Likeness:
     return Likeness(_picture(one, other), _cosine(one.embedding, other.embedding), motion, sound, agree)
 
 
+def are_copies(one: Prints, other: Prints) -> bool:
+    """As `compare(one, other).is_copy`; most pairs that only share a key are told apart by what is quick to compare."""
+    sound, _ = _sound(one.audio, other.audio)
+    cosine = _cosine(one.embedding, other.embedding)
+    first = Likeness(_picture(one, other), cosine, None, sound, lags_agree=True)
+    if not first.looks_same and (sound is None or sound > SAME_SOUND):
+        return False
+    return compare(one, other).is_copy
+
+
 def _picture(one: Prints, other: Prints) -> float | None:
     if one.hashes is None or other.hashes is None:
         return None
     views = [(one.hashes, other.hashes), (one.hashes, mirrored(other.hashes))]
     for crops, whole in ((one.crops, other.hashes), (other.crops, one.hashes)):
         if crops is not None:
-            views += [(crop, view) for crop in crops for view in (whole, mirrored(whole))]
-    return min(_hash_distance(first, second) for first, second in views)
+            flipped = mirrored(whole)
+            views += [(crop, view) for crop in crops for view in (whole, flipped)]
+    return float(_hash_distances(np.stack([a for a, _ in views]), np.stack([b for _, b in views])).min())
 
 
-def _hash_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Median over frames of the bits by which the most alike frame of the other clip differs, the worse way round."""
-    bits = _popcount((first[:, None] ^ second[None]).view(np.uint16)).reshape(len(first), len(second), 4).sum(axis=2)
-    return float(max(np.median(bits.min(axis=1)), np.median(bits.min(axis=0))))
+def _hash_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of (V, n) and (V, m) hashes, (V,): the median over frames of the bits by which the most alike frame of the other
+    clip differs, the worse way round."""
+    bits = _popcount((first[:, :, None] ^ second[:, None]).view(np.uint16))
+    bits = bits.reshape(*first.shape, second.shape[1], 4).sum(axis=3)
+    return np.maximum(np.median(bits.min(axis=2), axis=1), np.median(bits.min(axis=1), axis=1))
 
 
 def _cosine(one: np.ndarray | None, other: np.ndarray | None) -> float | None:
@@ -140,47 +153,61 @@ def _motion(one: np.ndarray | None, other: np.ndarray | None) -> tuple[float | N
     """The highest correlation over all shifts with enough overlap, and that shift in seconds."""
     if one is None or other is None or max(one.std(axis=0).max(), other.std(axis=0).max()) < _STILL:
         return None, None
-    best, best_lag = -1.0, 0
-    for lag in _lags(len(one), len(other), MOTION_HZ):
-        a, b = _overlapping(one, other, lag)
-        a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-        scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-        value = float((a * b).sum()) / scale if scale > 0 else 0.0
-        if value > best:
-            best, best_lag = value, lag
-    return best, best_lag / MOTION_HZ
+    lags = _lags(len(one), len(other), MOTION_HZ)
+    place = np.arange(lags.start, lags.stop) + len(other) - 1  # in a sum by lags, which starts at 1 - len(other)
+    ones, theirs = np.ones_like(one), np.ones_like(other)
+    # over each overlap: how many, and by rows the sums of one, of the other, of their products and squares
+    count = _by_lags(ones[:, 0], theirs[:, 0])[place]
+    parts = ((one, theirs), (ones, other), (one, other), (one**2, theirs), (ones, other**2))
+    sums = [np.stack([_by_lags(a, b)[place] for a, b in zip(x.T, y.T, strict=True)]) for x, y in parts]
+    product = (sums[2] - sums[0] * sums[1] / count).sum(axis=0)
+    squares = [(sums[k] - sums[k - 3] ** 2 / count).sum(axis=0) for k in (3, 4)]
+    scale = np.sqrt(np.maximum(squares[0], 0) * np.maximum(squares[1], 0))
+    values = np.where(scale > 0, product / np.where(scale > 0, scale, 1.0), 0.0)
+    best = int(values.argmax())
+    return float(values[best]), lags[best] / MOTION_HZ
 
 
 def _sound(one: np.ndarray | None, other: np.ndarray | None) -> tuple[float | None, float | None]:
     """The lowest share of differing bits over all shifts with enough overlap, and that shift in seconds."""
     if one is None or other is None or min((one != 0).sum(), (other != 0).sum()) < _MIN_CODES:
         return None, None
-    bits = _popcount((one[:, None] ^ other[None]).view(np.uint16)).reshape(len(one), len(other), 2).sum(axis=2)
-    heard = (one[:, None] != 0) & (other[None] != 0)
-    # where lag = i - j, one[i] lies beside other[j]
-    place = np.arange(len(one))[:, None] - np.arange(len(other))[None] + len(other) - 1
-    counts = np.bincount(place[heard], minlength=len(one) + len(other) - 1)
-    differing = np.bincount(place[heard], weights=bits[heard], minlength=len(counts))
+    # +1 and -1 for bits, 0 where it is quiet: a product of rows is the bits that agree less those that differ
+    signs = [_signs(codes) for codes in (one, other)]
+    agreeing = _by_diagonals(signs[0] @ signs[1].T)
+    counts = _by_lags((one != 0).astype(np.float64), (other != 0).astype(np.float64)).round()
     allowed = np.zeros(len(counts), bool)
     allowed[np.array(list(_lags(len(one), len(other), AUDIO_HZ))) + len(other) - 1] = True
     allowed &= counts >= _MIN_CODES
     if not allowed.any():
         return None, None
-    share = np.where(allowed, differing / (32 * np.maximum(counts, 1)), 1.0)
+    share = np.where(allowed, 0.5 - agreeing / (64 * np.maximum(counts, 1)), 1.0)
     best = int(share.argmin())
     return float(share[best]), (best - len(other) + 1) / AUDIO_HZ
+
+
+def _signs(codes: np.ndarray) -> np.ndarray:
+    """(n,) uint32 to (n, 32) float32."""
+    bits = np.unpackbits(np.ascontiguousarray(codes).view(np.uint8).reshape(-1, 4), axis=1)
+    return (2.0 * bits.astype(np.float32) - 1.0) * (codes != 0)[:, None]
+
+
+def _by_lags(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Sums of products where one[lag] lies beside other[0], for lags from 1 - len(other) to len(one) - 1."""
+    return np.correlate(one.astype(np.float64), other.astype(np.float64), "full")
+
+
+def _by_diagonals(values: np.ndarray) -> np.ndarray:
+    """Sums of (n, m) values over i - j, from 1 - m to n - 1."""
+    rows, columns = values.shape
+    skewed = np.pad(values[:, ::-1], ((0, 0), (0, rows))).ravel()[: rows * (rows + columns - 1)]
+    return skewed.reshape(rows, rows + columns - 1).sum(axis=0)
 
 
 def _lags(length: int, other_length: int, rate_hz: float) -> range:
     """Shifts that leave an overlap of two seconds, or of the shorter clip where it is shorter."""
     needed = min(round(MIN_OVERLAP_S * rate_hz), length, other_length)
     return range(-(other_length - needed), length - needed + 1)
-
-
-def _overlapping(one: np.ndarray, other: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:
-    """The parts that lie beside each other where one[lag] lies beside other[0]."""
-    start, stop = max(0, lag), min(len(one), len(other) + lag)
-    return one[start:stop], other[start - lag : stop - lag]
 
 
 def _popcount(words: np.ndarray) -> np.ndarray:

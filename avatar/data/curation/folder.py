@@ -85,6 +85,11 @@ class CurationFolder:
             path.unlink(missing_ok=True)
 
     @property
+    def copies(self) -> Path:
+        """Which clips are copies of which, so that other limits need not search again."""
+        return self.root / "duplicates"
+
+    @property
     def shards(self) -> Path:
         """The exported tar files."""
         return self.root / "shards"

@@ -79,9 +79,9 @@ def curate(
         write_table(folder.clips, clips)
         score(clips, early, settings, folder, engine, lambda done, total: tell("score", done, total))
         if late:
-            table = with_duplicates(joined(clips, early), settings.limits)
+            table = with_duplicates(joined(clips, early), settings.limits, folder.copies)
             score(table, late, settings, folder, engine, lambda done, total: tell("late scores", done, total))
-        manifest = _decided(clips, settings, early, late)
+        manifest = _decided(clips, settings, folder, early, late)
         write_table(folder.manifest, manifest)
         export(manifest, settings, folder, engine, lambda done, total: tell("export", done, total))
         if report:
@@ -111,7 +111,7 @@ def rethreshold(out: str | Path, config: str | Path | Mapping[str, Any] | None =
     settings = CurationConfig.load(folder.read_settings(), config)
     early, late = _stages(settings, folder)
     with folder.locked():
-        write_table(folder.manifest, _decided(read_table(folder.clips), settings, early, late))
+        write_table(folder.manifest, _decided(read_table(folder.clips), settings, folder, early, late))
         folder.write_settings(settings.values)
         if report:
             _report(folder, lambda stage, done, total: None)
@@ -128,9 +128,11 @@ def _stages(settings: CurationConfig, folder: CurationFolder) -> tuple[list[Stag
     return stages_of(settings["scorers"], settings, folder), stages_of(settings["late_scorers"], settings, folder)
 
 
-def _decided(clips: pa.Table, settings: CurationConfig, early: list[Stage], late: list[Stage]) -> pa.Table:
+def _decided(
+    clips: pa.Table, settings: CurationConfig, folder: CurationFolder, early: list[Stage], late: list[Stage]
+) -> pa.Table:
     """The manifest, sorted by clip."""
-    table = with_duplicates(joined(joined(clips, early), late), settings.limits)
+    table = with_duplicates(joined(joined(clips, early), late), settings.limits, folder.copies)
     split = settings["split"]
     table = with_splits(table, split["val"], split["test"], split["seed"])
     table = decide(table, settings, [stage.name for stage in (*early, *late)])
