@@ -31,6 +31,7 @@ FACTORS = (0.85, 0.93, 1.07, 1.15)
 _TILE_PX = 240
 _STILL = 3  # levels
 _FLICKER_FRAMES = 24
+_HIGH_IS_GOOD = ("lips r", "passed", "confidence before", "confidence after")
 
 
 def main() -> int:
@@ -64,7 +65,7 @@ def main() -> int:
         sys.stderr.write(f"{k + 1} of {len(clips)} clips\n")
     _save(arguments.out / "styles.png", rows)
     _save(arguments.out / "frames.png", frames)
-    text = "\n\n".join([_table("stretched by", stretched), _table("style", styled)])
+    text = "\n\n".join([_table("stretched by", stretched), _table("style", styled), "Means, and the worst clip."])
     (arguments.out / "augmentation.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
@@ -118,10 +119,14 @@ def _table(head: str, results: dict) -> str:
     lines = ["| " + " | ".join([head, *names]) + " |", "|---|" + "---|" * len(names)]
     for key, each in results.items():
         means = [f"{np.nanmean([figures[name] for figures in each]):.3f}" for name in names]
-        worst = [np.nanmax(np.abs([figures[name] for figures in each])) for name in names]
+        worst = [_worst(name, np.array([figures[name] for figures in each])) for name in names]
         cells = [f"{mean} ({most:.3g})" for mean, most in zip(means, worst, strict=True)]
         lines.append(f"| {key} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "Means over the clips, and in brackets the largest of any."])
+    return "\n".join(lines)
+
+
+def _worst(name: str, values: np.ndarray) -> float:
+    return float(np.nanmin(values) if name in _HIGH_IS_GOOD else np.nanmax(np.abs(values)))
 
 
 def _save(path: Path, rows: list[list[np.ndarray]]) -> None:

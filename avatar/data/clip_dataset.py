@@ -173,31 +173,27 @@ def split_entries(entries: Sequence[ClipEntry], held_out_share: float, seed: int
 
     Args:
         entries: all clips.
-        held_out_share: of the clips, where no split was curated.
+        held_out_share: of the clips for training, where none was curated for validation.
         seed: of the choice.
 
     Returns:
         Indices of both. Clips of the split `"test"` are in neither, nor are clips that were made from one that is held out.
     """
-    if any(entry.split for entry in entries):
-        return (
-            [k for k, entry in enumerate(entries) if entry.split in ("train", None)],
-            [k for k, entry in enumerate(entries) if entry.split in ("val", "held-out", "validation")],
-        )
-    people = sorted({entry.person or entry.clip_id for entry in entries})
-    order = np.random.default_rng((seed, 13)).permutation(len(people))
+    training = [k for k, entry in enumerate(entries) if entry.split in ("train", None)]
+    held_out = [k for k, entry in enumerate(entries) if entry.split in ("val", "held-out", "validation")]
+    if held_out:
+        return training, held_out
     clips_of: dict[str, list[int]] = {}
-    for k, entry in enumerate(entries):
-        clips_of.setdefault(entry.person or entry.clip_id, []).append(k)
-    held_out: list[int] = []
-    for k in order:
-        if len(held_out) >= held_out_share * len(entries) or len(held_out) + len(clips_of[people[k]]) >= len(entries):
+    for k in training:
+        clips_of.setdefault(entries[k].person or entries[k].clip_id, []).append(k)
+    people = sorted(clips_of)
+    for k in np.random.default_rng((seed, 13)).permutation(len(people)):
+        clips = clips_of[people[k]]
+        if len(held_out) >= held_out_share * len(training) or len(held_out) + len(clips) >= len(training):
             break
-        held_out += clips_of[people[k]]
+        held_out += clips
     left = set(held_out)
-    return [k for k in range(len(entries)) if k not in left], sorted(
-        k for k in left if MADE_FROM not in entries[k].labels
-    )
+    return [k for k in training if k not in left], sorted(k for k in left if MADE_FROM not in entries[k].labels)
 
 
 def spread_over_cells(cells: Cells, count: int, seed: int) -> np.ndarray:

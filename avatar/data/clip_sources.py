@@ -2,7 +2,7 @@
 
 Shards without an index, made by somebody else, are read as WebDataset reads them: for each clip `KEY.mp4` and `KEY.json`, whose
 values are columns of the manifest. A *plain folder* holds videos, and beside them at will a `manifest.csv` with a column `path` and
-labels.
+labels, which names the videos to take; or a `labels.csv`, as `avatar curate` reads it, which says something of some of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from avatar.data.readers.folder import LABELS
 from avatar.data.readers.layout import emotion_word
 from avatar.data.shards import ShardReader
 from avatar.emotion.labels import EMOTIONS, EmotionMix
@@ -79,6 +80,10 @@ def find_clips(folders: Sequence[str | Path]) -> list[SourceClip]:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give a folder of videos, or what `avatar curate` exported")
         found = list(_found(folder))
+        if not found and any((place / "index.parquet").is_file() for place in (folder / "shards", folder)):
+            raise InputError(
+                f"{folder} was exported without a single clip: `avatar curate` kept none; its report says why"
+            )
         if not found:
             raise InputError(f"{folder} holds neither shards (*.tar) nor videos ({', '.join(sorted(VIDEO_SUFFIXES))})")
         clips += found
@@ -127,24 +132,26 @@ def _exported(folder: Path) -> Iterator[SourceClip]:
 
 
 def _in_folder(folder: Path) -> Iterator[SourceClip]:
-    rows = _manifest(folder)
+    table = next((name for name in (MANIFEST, LABELS) if (folder / name).is_file()), None)
+    rows = _rows(folder / table) if table else {}
+    for name in rows:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / str(table)} names {name}, which is not there")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    for path in paths if rows is None else sorted(folder / name for name in rows):
+    for path in sorted(folder / name for name in rows) if table == MANIFEST else paths:
         name = path.relative_to(folder).as_posix()
-        values = {} if rows is None else rows[name]
-        if not path.is_file():
-            raise InputError(f"{folder / MANIFEST} names {name}, which is not there")
+        values = rows.get(name, {})
         yield _clip(name.rsplit(".", 1)[0].replace("/", "_"), path, None, values)
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, str]] | None:
-    path = folder / MANIFEST
-    if not path.is_file():
-        return None
+def _rows(path: Path) -> dict[str, dict[str, str]]:
+    """A table of labels, by the videos' paths."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if rows and "path" not in rows[0]:
         raise InputError(f"{path} has no column path; it has {', '.join(rows[0])}")
+    if any(row.get("start_s") or row.get("end_s") for row in rows):
+        raise InputError(f"{path} names parts of videos (start_s, end_s); let `avatar curate` cut them first")
     return {row["path"]: row for row in rows}
 
 

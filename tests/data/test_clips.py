@@ -8,6 +8,8 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from avatar.data.clip_dataset import (
@@ -64,6 +66,14 @@ def test_people_are_not_in_both_splits() -> None:
     assert split_entries([ClipEntry("only", 1)], 0.5, seed=0) == ([0], [])
 
 
+def test_people_are_held_out_where_curation_left_none_for_validation() -> None:
+    entries = [ClipEntry(str(k), 1, person=f"p{k % 4}", split="test" if k % 4 == 3 else "train") for k in range(12)]
+    training, held_out = split_entries(entries, 0.1, seed=0)
+    assert len(held_out) == 3 and len({entries[k].person for k in held_out}) == 1
+    assert sorted(training + held_out) == [k for k in range(12) if k % 4 != 3]
+    assert split_entries(entries, 0.0, seed=0)[1] == []
+
+
 def test_clips_made_from_others_are_not_held_out_and_follow_their_person() -> None:
     entries = [ClipEntry(f"{k}", 1) for k in range(10)]
     made = [ClipEntry(f"{k}-v0", 1, person=f"{k}", labels={MADE_FROM: f"{k}"}) for k in range(10)]
@@ -103,6 +113,25 @@ def test_a_folder_is_read_with_its_manifest(tmp_path: Path) -> None:
         find_clips([tmp_path])
     (tmp_path / "manifest.csv").write_text("file\nx\n")
     with pytest.raises(InputError, match="has no column path; it has file"):
+        find_clips([tmp_path])
+
+
+def test_a_folder_is_read_with_the_table_that_curation_reads(tmp_path: Path) -> None:
+    for name in ("one.mp4", "two.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("path,emotion,identity\none.mp4,sad,ann\n")
+    one, two = find_clips([tmp_path])
+    assert one.labels["emotion"] == "sad" and one.person == "ann" and two.labels == {}
+    (tmp_path / "labels.csv").write_text("path,emotion,start_s\none.mp4,sad,1.5\n")
+    with pytest.raises(InputError, match="names parts of videos .* let `avatar curate` cut them"):
+        find_clips([tmp_path])
+
+
+def test_an_export_that_kept_nothing_is_said_to_have(tmp_path: Path) -> None:
+    columns = {name: pa.array([], pa.string()) for name in ("clip_id", "shard", "ending")}
+    columns |= {name: pa.array([], pa.int64()) for name in ("offset", "size")}
+    pq.write_table(pa.table(columns), tmp_path / "index.parquet")
+    with pytest.raises(InputError, match="kept none; its report says why"):
         find_clips([tmp_path])
 
 

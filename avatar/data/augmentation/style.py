@@ -14,8 +14,8 @@ from avatar.errors import MissingDependencyError, OptionError
 Restyle = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8 to the same
 STYLES = ("colours", "painted", "drawn", "grey")
 _LEVELS = 10  # of brightness in a drawing
-_MOST_SHIFT = np.array([12.0, 9.0, 9.0])  # of the mean of L, a and b: another light, not another skin
-_MOST_GAIN = 1.5
+_MOST_SHIFT = np.array([10.0, 6.0, 6.0])  # of the mean of L, a and b: another light, not another skin
+_MOST_GAIN = 1.3
 
 
 @dataclass(frozen=True)

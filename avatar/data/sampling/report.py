@@ -109,12 +109,12 @@ def table(rows: Sequence[CellReport]) -> str:
 
 
 def plot_reports(reports: Sequence[Mapping[str, Any]], path: Path, figure: str = "held_out_loss") -> Path:
-    """A page: shares by cell in the last epoch, and a figure of each cell over the epochs.
+    """A page: shares by cell in the last epoch, and a figure of each cell over the epochs, from common (blue) to rare (red).
 
     Args:
         reports: as `read_reports` gives them, at least one.
         path: a PNG file.
-        figure: which one is drawn over the epochs.
+        figure: which one is drawn over the epochs; where it was never measured, the loss in training.
 
     Returns:
         The file.
@@ -122,6 +122,7 @@ def plot_reports(reports: Sequence[Mapping[str, Any]], path: Path, figure: str =
     Raises:
         ImportError: matplotlib is not installed.
     """
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -135,21 +136,40 @@ def plot_reports(reports: Sequence[Mapping[str, Any]], path: Path, figure: str =
     shares.invert_yaxis()
     shares.set_xlabel(f"share of clips or draws, epoch {reports[-1]['epoch']}")
     shares.legend(fontsize=8)
-    for row in last:
-        course = [
-            (r["step"], c["figures"].get(figure)) for r in reports for c in r["cells"] if c["cell"] == row["cell"]
-        ]
-        known = [(step, value) for step, value in course if value is not None]
-        if known:
-            courses.plot(*zip(*known, strict=True), marker=".", label=row["cell"], linewidth=1)
+    shown = figure if _course(reports, figure) else "loss"
+    every = _course(reports, shown)
+    for k, row in enumerate(last):
+        if known := every.get(row["cell"]):
+            shade = colormaps["turbo"](0.08 + 0.84 * k / max(len(last) - 1, 1))
+            is_rare = k >= len(last) / 2
+            courses.plot(
+                *zip(*known, strict=True),
+                label=row["cell"],
+                color=shade,
+                linewidth=1.2,
+                linestyle="--" if is_rare else "-",
+            )
     courses.set_xlabel("step")
-    courses.set_ylabel(figure.replace("_", " "))
+    courses.set_ylabel(
+        figure.replace("_", " ") if shown == figure else "loss in training (none was measured on held-out clips)"
+    )
     if courses.lines:
+        courses.set_yscale("log")
         courses.legend(fontsize=6, ncols=2)
     FigureCanvasAgg(page)
     with staged(path, overwrite=True) as name:
         page.savefig(name, format="png", dpi=110)
     return path
+
+
+def _course(reports: Sequence[Mapping[str, Any]], figure: str) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of a figure by cell, where it was measured."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for report in reports:
+        for cell in report["cells"]:
+            if (value := cell["figures"].get(figure)) is not None:
+                found.setdefault(cell["cell"], []).append((report["step"], value))
+    return found
 
 
 def _measured(value: float) -> float | None:

@@ -295,6 +295,21 @@ def test_reports_say_what_was_drawn_and_draw_it(tmp_path: Path) -> None:
     assert plot_reports(read_reports(path), tmp_path / "balance.png").stat().st_size > 5_000
 
 
+def test_the_plot_shows_the_training_loss_where_nothing_was_held_out(tmp_path: Path) -> None:
+    cells = long_tail(300)
+    draws = np.arange(300)
+    for epoch in range(3):
+        losses = mean_by_cell(cells, draws, np.linspace(1, 2, 300) / (epoch + 1))
+        rows = cell_reports(cells, cells.sizes / 300, draws, {"loss": losses})
+        append_report(tmp_path / "balance.jsonl", epoch, 10 * epoch, rows)
+    reports = read_reports(tmp_path / "balance.jsonl")
+    drawn_curves = plot_reports(reports, tmp_path / "with.png").stat().st_size
+    for report in reports:
+        for cell in report["cells"]:
+            cell["figures"] = {}
+    assert drawn_curves > plot_reports(reports, tmp_path / "without.png").stat().st_size + 5_000
+
+
 def test_half_a_million_clips_are_no_burden() -> None:
     """Built in under 10 s and 1 GB, more than 100,000 draws a second; in processor time, in a process of its own."""
     script = Path(__file__).resolve().parents[3] / "scripts/measure_sampling.py"
