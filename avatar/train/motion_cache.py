@@ -83,13 +83,17 @@ class ItemMaker:
     @torch.no_grad()
     def features(self, index: int, encoder: Wav2Vec2Model) -> np.ndarray:
         """(N, D) float16 features of the item's speech as a microphone would have heard it."""
+        return torch.cat(list(encode_speech(encoder, self.heard(index)))).numpy().astype(np.float16)
+
+    def heard(self, index: int) -> Waveform:
+        """The item's speech as a microphone would have heard it, with its silences gated."""
         utterance = self._utterance(index)
         rng = self._rng(index, 2)
         samples = utterance.samples.astype(np.float32) / 32768
         if self._is_training:
             samples = colour(samples, rng, self._somebody_else(rng, len(samples))) * 0.1
             samples *= _gate(utterance)  # in silence the pipeline feeds digital zeros
-        return torch.cat(list(encode_speech(encoder, Waveform(samples)))).numpy().astype(np.float16)
+        return Waveform(samples)
 
     def _utterance(self, index: int) -> Utterance:
         """A sentence at a changed speed, with silence before and after."""

@@ -15,10 +15,18 @@ from avatar.data.clip_media import ClipMedia, FaceTrack
 from avatar.data.manifest import columns
 from avatar.data.scorer import WeightSpec, register
 from avatar.data.scorers.face_picture import FACE_SIDE_PX, face_crop
-from avatar.data.scorers.picture import BRIGHT_LEVEL, DARK_LEVEL, SHARPNESS_SIDE_PX, intensity, noise_sigma, sharpness
+from avatar.data.scorers.picture import (
+    BRIGHT_LEVEL,
+    DARK_LEVEL,
+    SHARPNESS_SIDE_PX,
+    intensity,
+    local_sharpness,
+    noise_sigma,
+    sharpness_by_contrast,
+)
 from avatar.identity.crop import landmark_box
 
-BACKEND = "heuristic-1"
+BACKEND = "heuristic-2"
 _NUM_SAMPLES = 8
 
 
@@ -30,7 +38,7 @@ class AestheticsScorer:
     """
 
     name = "aesthetics"
-    version = "1"
+    version = "2"
     columns = columns("aes_backend", "aes_score", "aes_std", "iqa_backend", "iqa_score")
     weights: tuple[WeightSpec, ...] = ()
 
@@ -63,7 +71,7 @@ def looks_of(frame: np.ndarray, track: FaceTrack | None, index: int | None, scal
         "exposure": _bump(float(grey.mean()) / 255, 0.45, 0.2),
         "contrast": _rise(float(grey.std()), 15, 60),
         "colour": _rise(colourfulness(frame), 5, 45),
-        "sharpness": _rise(math.log1p(sharpness(grey, SHARPNESS_SIDE_PX)), math.log1p(5), math.log1p(300)),
+        "sharpness": _rise(math.log1p(local_sharpness(grey, SHARPNESS_SIDE_PX)), math.log1p(5), math.log1p(120)),
     }
     if track is None or index is None:
         return parts
@@ -81,7 +89,7 @@ def quality_of(frame: np.ndarray, track: FaceTrack | None, index: int | None, sc
     grey = intensity(frame)
     clipped = float((grey <= DARK_LEVEL).mean() + (grey >= BRIGHT_LEVEL).mean())
     parts = {
-        "sharpness": _rise(math.log1p(sharpness(grey, SHARPNESS_SIDE_PX)), math.log1p(5), math.log1p(300)),
+        "sharpness": _rise(math.log1p(local_sharpness(grey, SHARPNESS_SIDE_PX)), math.log1p(5), math.log1p(120)),
         "noise": 1 - _rise(noise_sigma(grey), 2, 15),
         "exposure": 1 - _rise(clipped, 0.05, 0.6),
         "brightness": _rise(float(grey.mean()) / 255, 0.05, 0.25),
@@ -89,8 +97,8 @@ def quality_of(frame: np.ndarray, track: FaceTrack | None, index: int | None, sc
     if track is not None and index is not None:
         crop = face_crop(frame, track, index, scale)
         if min(crop.shape[:2]) >= 8:
-            on_face = math.log1p(sharpness(intensity(crop), FACE_SIDE_PX))
-            parts["face_sharpness"] = _rise(on_face, math.log1p(4), math.log1p(150))
+            on_face = math.log1p(sharpness_by_contrast(intensity(crop), FACE_SIDE_PX))
+            parts["face_sharpness"] = _rise(on_face, math.log1p(0.5), math.log1p(20))
     return parts
 
 

@@ -22,6 +22,8 @@ _NUM_SAMPLES, _MAX_PAIRS = 12, 16
 _BLOCK_PX, _LEAST_VARIANCE = 64, 0.25  # the latter: half a grey level, which is rounding
 _STILL_DIFFERENCE = 6.0  # of 255, nowhere more over 5 × 5 px: such pictures differ by compression only
 _BORDER_STD, _BORDER_EDGE = 2.5, 5.0  # grey levels
+_STROKES = np.ones((9, 9), np.uint8)  # writing is thinner than this, of a picture whose shorter side is 360 px
+_WHITE_INK, _BLACK_INK, _INK_CONTRAST = 200, 50, 60
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
@@ -30,7 +32,7 @@ class PictureScorer:
     """Fills the picture columns that need no face."""
 
     name = "picture"
-    version = "2"
+    version = "3"
     columns = columns(
         *"brightness_mean dark_frac bright_frac lap_var_512 sharpness_512 noise_sigma blockiness".split(),
         *"flow_mean_px cam_jitter slide_score border_frac overlay_text_frac".split(),
@@ -53,7 +55,7 @@ class PictureScorer:
             "sharpness_512": float(np.median([local_sharpness(g, SHARPNESS_SIDE_PX) for g in grey])),
             "noise_sigma": float(np.median([noise_sigma(g) for g in grey])),
             "border_frac": border_frac(grey),
-            "overlay_text_frac": overlay_text_frac(grey),
+            "overlay_text_frac": overlay_text_frac(np.stack([frame.max(axis=2) for frame in chosen])),
         }
         if clip.scale == 1.0:
             values["blockiness"] = float(np.median([blockiness(g) for g in grey]))
@@ -152,33 +154,41 @@ def _bar(grey: np.ndarray) -> int:
     return plain if max(float((step > _BORDER_EDGE).mean()) for step in beyond) > 0.6 else 0
 
 
-def overlay_text_frac(grey: np.ndarray) -> float:
-    """Share of the picture under lines of writing that stays: thin bright or dark strokes, side by side, that do not change.
+def overlay_text_frac(light: np.ndarray) -> float:
+    """Share of picture and time under lines of writing: strokes of white or black ink, side by side.
 
-    A heuristic for captions and name plates; signs in the scene count too, and writing that changes within the clip may not.
+    A heuristic for captions, name plates and logos; signs in the scene count too.
 
     Args:
-        grey: (n, H, W) frames of one clip.
+        light: (n, H, W) frames of one clip, the largest of a pixel's three channels, so that yellow is as light as white.
     """
-    steady = np.stack([with_short_side(g, 360) for g in grey])
-    middle, spread = np.median(steady, axis=0), steady.std(axis=0)
-    kernel = np.ones((9, 9), np.uint8)
-    strokes = np.maximum(
-        cv2.morphologyEx(middle, cv2.MORPH_TOPHAT, kernel), cv2.morphologyEx(middle, cv2.MORPH_BLACKHAT, kernel)
-    )
-    ink = ((strokes > 60) & (spread < 14)).astype(np.uint8)
-    lines = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((3, 15), np.uint8))
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(lines)
-    area = 0
-    for label in range(1, count):
-        left, top, width, height, _ = boxes[label]
-        window = (slice(top, top + height), slice(left, left + width))
-        share = ink[window].mean()
-        changes = np.abs(np.diff(ink[window].astype(np.int8), axis=1)).sum(axis=1).mean()
-        is_line = 6 <= height <= 60 and width >= 3 * height and 0.12 <= share <= 0.7
-        if is_line and changes >= width / 20:  # letters: many strokes to a line
-            area += width * height
-    return float(area) / ink.size
+    return float(np.mean([_under_writing(with_short_side(frame.astype(np.float32), 360)).mean() for frame in light]))
+
+
+def _under_writing(light: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the boxes about lines of writing."""
+    covered = np.zeros(light.shape, bool)
+    for strokes, is_ink in (
+        (cv2.morphologyEx(light, cv2.MORPH_TOPHAT, _STROKES), light >= _WHITE_INK),
+        (cv2.morphologyEx(light, cv2.MORPH_BLACKHAT, _STROKES), light <= _BLACK_INK),
+    ):
+        ink = (strokes > _INK_CONTRAST).astype(np.uint8)
+        lines = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((3, 15), np.uint8))
+        for left, top, width, height, _ in cv2.connectedComponentsWithStats(lines)[2][1:]:
+            window = (slice(top, top + height), slice(left, left + width))
+            if _is_writing(ink[window], is_ink[window]):
+                covered[window] = True
+    return covered
+
+
+def _is_writing(ink: np.ndarray, is_ink: np.ndarray) -> bool:
+    """Whether strokes (h, w) look like a line of letters: as long as that, many, separate, and of ink of one colour."""
+    height, width = ink.shape
+    if not (6 <= height <= 60 and width >= 3 * height and 0.12 <= ink.mean() <= 0.7):
+        return False
+    changes = np.abs(np.diff(ink.astype(np.int8), axis=1)).sum(axis=1).mean()
+    letters = (cv2.connectedComponentsWithStats(ink)[2][1:, cv2.CC_STAT_AREA] >= 6).sum()
+    return bool(changes >= width / 10 and letters >= 4 and is_ink[ink > 0].mean() >= 0.25)
 
 
 def _motion(frames: np.ndarray) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def frames() -> np.ndarray:
 
 def test_dark_blurred_grey_and_noisy_pictures_score_lower(frames: np.ndarray) -> None:
     whole = _score("aesthetics", frames)
-    assert whole["aes_backend"] == whole["iqa_backend"] == "heuristic-1"
+    assert whole["aes_backend"] == whole["iqa_backend"] == "heuristic-2"
     blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 3) for frame in frames])
     grey = np.repeat(frames.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
     noise = np.random.default_rng(0).normal(0, 30, frames.shape)
