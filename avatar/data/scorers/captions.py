@@ -27,6 +27,7 @@ from avatar.data.scorer import WeightSpec, register
 from avatar.data.scorers import caption_pictures as pictures
 from avatar.data.scorers import caption_prompts as prompts
 from avatar.data.scorers.caption_models import EndpointModel, ModelError, TransformersModel, VisionModel
+from avatar.data.scorers.model_card import named_weights
 from avatar.errors import OptionError
 from avatar.identity.mediapipe_faces import thread_faces
 from avatar.types import BBox
@@ -76,7 +77,10 @@ class CaptionScorer:
         self.retries, self.wait_s, self.temperature, self.seed = retries, wait_s, temperature, seed
         names = dict.fromkeys((self.model.name, self.judge.name))
         self.weights: tuple[WeightSpec, ...] = tuple(
-            WeightSpec("vision-language model", endpoint or name, "see the model's card") for name in names
+            WeightSpec("vision-language model", endpoint, "of the endpoint's provider")
+            if endpoint
+            else named_weights("vision-language model", name)
+            for name in names
         )
         self._person_mask: Callable[[np.ndarray], np.ndarray] | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 from avatar.data.clip_media import ClipMedia
 from avatar.data.manifest import columns
 from avatar.data.scorer import WeightSpec, register
+from avatar.data.scorers.model_card import named_weights
 from avatar.errors import MissingDependencyError, OptionError
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,7 +37,7 @@ class EmbeddingScorer:
         if num_frames < 1:
             raise OptionError(f"num_frames must be at least 1, not {num_frames}")
         self.model_name, self.num_frames, self.device = model, num_frames, device
-        self.weights: tuple[WeightSpec, ...] = (WeightSpec("image encoder", model, "see the model's card"),)
+        self.weights: tuple[WeightSpec, ...] = (named_weights("image encoder", model),)
 
     def setup(self) -> None:
         """Loads the encoder.

@@ -17,6 +17,7 @@ from avatar.data.clip_media import ClipMedia
 from avatar.data.manifest import columns
 from avatar.data.readers.layout import emotion_word
 from avatar.data.scorer import WeightSpec, register
+from avatar.data.scorers.model_card import named_weights
 from avatar.errors import MissingDependencyError, OptionError, WeightsError
 from avatar.identity.crop import SquareCrop
 from avatar.types import MODEL_SAMPLE_RATE_HZ
@@ -97,7 +98,7 @@ class LabelScorer:
         self.legal_basis, self.num_frames = legal_basis.strip(), num_frames
         self.replace_declared, self.device = replace_declared, device
         self.weights: tuple[WeightSpec, ...] = tuple(
-            WeightSpec(f"{kind} classifier", name, "see the model's card") for kind, name in self.models.items()
+            named_weights(f"{kind} classifier", name) for kind, name in self.models.items()
         )
         self._classifiers: dict[str, _Classifier] = {}
 

@@ -14,6 +14,7 @@ import numpy as np
 from avatar.data.clip_media import ClipMedia
 from avatar.data.manifest import columns
 from avatar.data.scorer import WeightSpec, register
+from avatar.data.scorers.model_card import named_weights
 from avatar.data.scorers.pretrained import PictureInput, batch_of, frames_of, load_or_say
 from avatar.errors import MissingDependencyError, OptionError, WeightsError
 
@@ -47,7 +48,7 @@ class LaionScorer:
         self.clip_name, self.num_frames = clip, num_frames
         self.weights: tuple[WeightSpec, ...] = (
             WeightSpec("LAION aesthetic head", _HEAD_URL, "Apache-2.0"),
-            WeightSpec("CLIP image encoder", clip, "MIT"),
+            named_weights("CLIP image encoder", clip),
         )
 
     def setup(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from avatar.data.clip_media import ClipMedia
 from avatar.data.manifest import columns
 from avatar.data.scorer import WeightSpec, register
+from avatar.data.scorers.model_card import UNKNOWN, card_license, forbids_business
 from avatar.data.scorers.pretrained import PictureInput, batch_of, frames_of, load_or_say
 from avatar.errors import OptionError, WeightsError
 
@@ -26,8 +27,9 @@ class NimaScorer:
         model: hub id or folder of a transformers image classifier with ten classes, rating 1 to 10, e.g. a
             MobileNetV1ForImageClassification with the weights of idealo/image-quality-assessment (Apache-2.0).
         num_frames: frames looked at, evenly spaced.
-        license: of the weights, as whoever gives them says.
-        is_noncommercial: whether it allows non-commercial use only; such weights are refused unless accepted.
+        license: of the weights, as whoever gives them says; None: as the model's card says, where it is at hand.
+        is_noncommercial: whether it allows non-commercial use only, where its words do not say so; such weights are refused
+            unless accepted.
     """
 
     name = "nima"
@@ -35,11 +37,13 @@ class NimaScorer:
     columns = columns("aes_backend", "aes_score", "aes_std")
 
     def __init__(
-        self, model: str, num_frames: int = 3, license: str = "see the model's card", is_noncommercial: bool = False
+        self, model: str, num_frames: int = 3, license: str | None = None, is_noncommercial: bool = False
     ) -> None:
         if num_frames < 1:
             raise OptionError(f"num_frames must be at least 1, not {num_frames}")
         self.model_name, self.num_frames = model, num_frames
+        license = license or card_license(model) or UNKNOWN
+        is_noncommercial = is_noncommercial or forbids_business(license)
         self.weights: tuple[WeightSpec, ...] = (
             WeightSpec("NIMA classifier", model, license, is_noncommercial=is_noncommercial),
         )

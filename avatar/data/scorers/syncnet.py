@@ -36,7 +36,10 @@ class SyncNetScorer:
     columns = columns(*SYNC_COLUMNS.split())
     weights: tuple[WeightSpec, ...] = (
         WeightSpec(
-            "SyncNet", "www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model", "not stated (code: MIT)"
+            "SyncNet",
+            "www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+            "not stated; trained on broadcasts for research (code: MIT)",
+            is_noncommercial=True,
         ),
     )
 

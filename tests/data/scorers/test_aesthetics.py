@@ -152,8 +152,3 @@ def test_missing_weights_are_named_with_what_to_fetch(tmp_path: Path, laion: dic
         create_scorer("laion", laion | {"clip": str(tmp_path / "nothing")}).setup()
     with pytest.raises(MissingDependencyError, match="hf download"):
         create_scorer("nima", {"model": str(tmp_path / "nothing")}).setup()
-
-
-def test_licences_that_forbid_business_are_declared() -> None:
-    scorer = create_scorer("nima", {"model": "x", "license": "CC-BY-NC-4.0", "is_noncommercial": True})
-    assert scorer.weights[0].is_noncommercial and scorer.weights[0].license == "CC-BY-NC-4.0"

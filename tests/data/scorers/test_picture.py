@@ -144,7 +144,9 @@ def test_captions_are_found_and_the_scene_is_not(scored: Callable[..., Values], 
     for ink in ((255, 255, 255), (255, 230, 0)):
         written = [captioned(frame, "the quick brown fox", ink) for frame in frames]
         assert scored(np.stack(written))["overlay_text_frac"] > 0.012  # the limit
-    changing = [captioned(f, ("the quick brown", "fox jumps over", "the lazy dog")[k // 5]) for k, f in enumerate(frames)]
+    changing = [
+        captioned(f, ("the quick brown", "fox jumps over", "the lazy dog")[k // 5]) for k, f in enumerate(frames)
+    ]
     assert scored(np.stack(changing))["overlay_text_frac"] > 0.012
     assert scored(frames)["overlay_text_frac"] < 0.004
     stripes = np.full((1, 240, 320), 128, np.uint8)
