@@ -109,7 +109,7 @@ class Trainer:
         self._seen: list[np.ndarray] = []
         self._losses: list[np.ndarray] = []
         self._epoch_shares = 0, self.sampler.shares()
-        self._waiting_s = 0.0
+        self._waiting_s, self._working_s = 0.0, 0.0  # since the last line of the log
 
     def run(self, *, resume: bool = False, stop_after: int | None = None) -> Path:
         """Trains to the end.
@@ -134,7 +134,9 @@ class Trainer:
         figures: list[dict[str, float]] = []
         while self.step < last:
             for positions, batches in self._epoch():
+                started_step = time.monotonic()
                 figures.append(self._train_step(positions, batches))
+                self._working_s += time.monotonic() - started_step
                 self.sampler.advance(self.draws_per_step)
                 self.step += 1
                 self._after_step(figures, started, first)
@@ -154,9 +156,10 @@ class Trainer:
             line |= {
                 "epoch": self.sampler.epoch,
                 "seconds": elapsed,
-                "waiting_share": self._waiting_s / max(elapsed, 1e-9),
+                "waiting_share": self._waiting_s / max(self._waiting_s + self._working_s, 1e-9),
             }
             figures.clear()
+            self._waiting_s, self._working_s = 0.0, 0.0
         if self.held_out is not None and (done % loop.held_out_steps == 0 or is_end):
             line |= self._validate()
         elif self.sampler.cursor == 0:
