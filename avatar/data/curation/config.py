@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,19 @@ else:
 
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 _OPEN = ("limits", "scorer")  # tables whose keys are the user's
+_KINDS = {dict: "table", list: "list", str: "text", bool: "true or false", int: "whole number", float: "number"}
+# (least, most) of what would otherwise go wrong late
+_RANGES: dict[str, tuple[float, float]] = {
+    "shots.min_shot_frames": (1, math.inf),
+    "shots.trim_frames": (0, math.inf),
+    "segments.max_s": (1.0, math.inf),
+    "engine.timeout_s": (1.0, math.inf),
+    "split.val": (0.0, 1.0),
+    "split.test": (0.0, 1.0),
+    "export.shard_clips": (1, math.inf),
+    "export.crf": (0, 51),
+}
+_MEDIA = ("encode", "reference", "none")
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class CurationConfig:
         values: Mapping[str, Any] = defaults
         for layer in layers:
             values = _merged(values, _read(layer), "")
+        _check_ranges(values)
         return cls(values, parse_limits(values["limits"]))
 
     def __getitem__(self, key: str) -> Any:
@@ -87,7 +102,7 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], where: str) -
             merged[key] = _merged(before, value, at)
             continue
         if before is not None and not is_open and not _is_alike(before, value):
-            raise OptionError(f"{at} is {value!r}; it is a {type(before).__name__}, such as {before!r}")
+            raise OptionError(f"{at} is {value!r}; it is a {_KINDS[type(before)]}, such as {before!r}")
         merged[key] = value
     return merged
 
@@ -95,6 +110,24 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], where: str) -
 def _is_alike(before: Any, value: Any) -> bool:
     if isinstance(before, bool) or isinstance(value, bool):
         return isinstance(before, bool) and isinstance(value, bool)
-    if isinstance(before, (int, float)):
+    if isinstance(before, float):
         return isinstance(value, (int, float))
     return isinstance(value, type(before))
+
+
+def _check_ranges(values: Mapping[str, Any]) -> None:
+    for name, (least, most) in _RANGES.items():
+        table, _, key = name.partition(".")
+        if not least <= values[table][key] <= most:
+            accepted = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+            raise OptionError(f"{name} is {values[table][key]!r}; accepted: {accepted}")
+    if values["split"]["val"] + values["split"]["test"] > 1:
+        raise OptionError("split.val and split.test are more than 1 together; what they leave is for training")
+    if values["export"]["media"] not in _MEDIA:
+        raise OptionError(f"export.media is {values['export']['media']!r}; accepted: {', '.join(_MEDIA)}")
+    for name in ("scorers", "late_scorers"):
+        if not all(isinstance(one, str) for one in values[name]):
+            raise OptionError(f"{name} is {values[name]!r}; it is a list of names")
+    for name, options in values["scorer"].items():
+        if not isinstance(options, Mapping):
+            raise OptionError(f"scorer.{name} is {options!r}; options of a scorer are a table, [scorer.{name}]")

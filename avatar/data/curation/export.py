@@ -26,7 +26,6 @@ from avatar.data.curation.pieces import piece_of
 from avatar.data.engines.work import Engine, Piece, Shard, cut_shards
 from avatar.data.manifest import read_table, write_table
 from avatar.data.shards import INDEX_SCHEMA
-from avatar.errors import OptionError
 from avatar.media import read_video, write_video
 from avatar.types import DEFAULT_FPS, Waveform
 
@@ -112,13 +111,8 @@ def export(
 
     Returns:
         The index; None where `media = "none"`.
-
-    Raises:
-        OptionError: another word for `media`.
     """
     settings = config["export"]
-    if settings["media"] not in ("encode", "reference", "none"):
-        raise OptionError(f'export.media is {settings["media"]!r}; it is "encode", "reference" or "none"')
     if settings["media"] == "none":
         return None
     kept = manifest.filter(manifest.column("keep")).sort_by([("split", "ascending"), ("clip_id", "ascending")])

@@ -108,6 +108,8 @@ class CurationFolder:
         Raises:
             OutputError: another run is at work here, or the folder cannot be made.
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise OutputError(f"{self.root} is not a folder; name another, or one that does not exist yet")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             file = (self.root / ".lock").open("w")

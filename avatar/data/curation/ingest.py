@@ -12,6 +12,7 @@ from avatar.data.manifest import DECLARABLE, SCHEMA, SourceRecord, table_from_ro
 from avatar.data.readers import folder, read_corpus
 from avatar.data.readers.layout import VIDEO_SUFFIXES
 from avatar.errors import MediaError, OptionError
+from avatar.media import probe_video
 
 _CROP = tuple(f"crop_{side}_px" for side in ("left", "top", "right", "bottom"))
 
@@ -38,12 +39,13 @@ def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
         skipped: the output folder, which may lie inside.
 
     Raises:
-        MediaError: there is no such folder, or no video in it.
+        MediaError: there is no such folder, or no video in it; or it is one file that is no video.
         OptionError: no such recipe, or two records with one source_id.
     """
     if not source.exists():
         raise MediaError(f"there is no folder {source}; name one with videos")
     if source.is_file():
+        probe_video(source)
         records: Iterable[SourceRecord] = [SourceRecord(source.name, source)]
     else:
         records = folder.read(source) if recipe is None else read_corpus(recipe, source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ class Limit:
     required: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("min", "max", "max_abs"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise OptionError(f"limit {self.reason!r} has {name} = {value!r}; it is a number")
         if self.min is None and self.max is None and self.max_abs is None and not self.none_of and not self.required:
             raise OptionError(
                 f"limit {self.reason!r} rejects nothing; give it min, max, max_abs, none_of or required = true"
@@ -110,15 +115,31 @@ def parse_limits(tables: Mapping[str, Any]) -> tuple[Limit, ...]:
             continue
         if not isinstance(values, Mapping) or "column" not in values or set(values) - set(known):
             raise OptionError(
-                f"limit {reason!r} is {values}; it is false, or a table with column and {', '.join(known)}"
+                f"limit {reason!r} is {values}; it is false, or a table with column and any of {', '.join(known[1:])}"
             )
-        lists = {name: tuple(values.get(name, ())) for name in ("none_of", "unless")}
+        lists = {name: tuple(_listed(reason, name, values.get(name, ()))) for name in ("none_of", "unless")}
         if strangers := sorted(set(lists["unless"]) - set(tables)):
             raise OptionError(
                 f"limit {reason!r} is not asked unless {', '.join(strangers)}, which is no limit; there are {', '.join(tables)}"
             )
         limits.append(Limit(reason, **{**values, **lists}))
     return tuple(limits)
+
+
+def check_columns(limits: Iterable[Limit], names: Iterable[str]) -> None:
+    """Raises OptionError where a limit reads a column that is not among these."""
+    known = {*names, *DERIVED}
+    for limit in limits:
+        for column in (limit.column, *limit.when):
+            if column not in known:
+                near = ", ".join(get_close_matches(column, known)) or ", ".join(sorted(known))
+                raise OptionError(f"limit {limit.reason!r} reads {column}, which no stage fills; did you mean {near}?")
+
+
+def _listed(reason: str, name: str, values: Any) -> Iterable[Any]:
+    if not isinstance(values, (list, tuple)):
+        raise OptionError(f"limit {reason!r} has {name} = {values!r}; it is a list")
+    return values
 
 
 def first_reason(limits: Iterable[Limit], row: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from avatar.data.curation.decide import decide, with_duplicates
 from avatar.data.curation.export import export
 from avatar.data.curation.folder import CurationFolder, read_sidecars, rows_to_do
 from avatar.data.curation.ingest import ingest
+from avatar.data.curation.limits import check_columns
 from avatar.data.curation.probe import VERSION as PROBE_VERSION
 from avatar.data.curation.probe import ProbeWork
 from avatar.data.curation.scoring import DONE, FAILED, Stage, joined, score, stages_of
@@ -24,9 +25,11 @@ from avatar.data.curation.shots import ShotSettings, ShotsWork
 from avatar.data.curation.split import with_splits
 from avatar.data.engines.local import LocalEngine
 from avatar.data.engines.work import Engine, RowWork, cut_shards
-from avatar.data.manifest import read_table, write_table
+from avatar.data.manifest import SCHEMA, read_table, write_table
 from avatar.data.readers import load_recipe
 from avatar.data.report import write_report
+from avatar.data.scorer import scorer_names
+from avatar.errors import OptionError
 
 StageProgress = Callable[[str, int, int], None]  # stage, rows done, rows in all
 
@@ -125,7 +128,23 @@ def _report(folder: CurationFolder, tell: StageProgress) -> None:
 
 
 def _stages(settings: CurationConfig, folder: CurationFolder) -> tuple[list[Stage], list[Stage]]:
-    return stages_of(settings["scorers"], settings, folder), stages_of(settings["late_scorers"], settings, folder)
+    """The scorers before and after the search for duplicates; what the configuration says of stages and limits is checked."""
+    names = [*settings["scorers"], *settings["late_scorers"]]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise OptionError(f"scorers and late_scorers name {', '.join(twice)} more than once; once is enough")
+    for name in settings["scorer"]:
+        if name not in names and name not in (known := scorer_names()):
+            raise OptionError(
+                f"there are options for a scorer {name!r}; accepted: {', '.join(known)}, or one in scorers"
+            )
+    early, late = (
+        stages_of(settings["scorers"], settings, folder),
+        stages_of(settings["late_scorers"], settings, folder),
+    )
+    check_columns(
+        settings.limits, [*SCHEMA.names, *(name for stage in (*early, *late) for name in stage.columns.names)]
+    )
+    return early, late
 
 
 def _decided(

@@ -129,7 +129,8 @@ def test_nan_is_an_error_and_never_a_value(
 
 
 def test_explain_tells_one_clip_s_way(folder: Path, tmp_path: Path, inline: Inline, scorers: SimpleNamespace) -> None:
-    curate(folder, tmp_path / "out", settings(scorers.names("Brightness", "Blur")), inline)
+    options = settings(scorers.names("Brightness", "Blur"), limits={"dark": {"min": 0.15}})
+    curate(folder, tmp_path / "out", options, inline)
     text = explain(tmp_path / "out", "dark.mp4")
     assert "FAILS dark: brightness_mean 0.0" in text and "(min 0.15)" in text
     assert "not looked at, it was rejected before" in text and text.endswith("rejected: dark")
@@ -215,6 +216,34 @@ def test_a_folder_without_videos_is_named(tmp_path: Path, inline: Inline) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="holds no video"):
         curate(tmp_path / "empty", tmp_path / "out", settings([]), inline)
+
+
+def test_one_file_that_is_no_video_is_named(tmp_path: Path, inline: Inline) -> None:
+    (tmp_path / "words.mp4").write_text("no video")
+    with pytest.raises(MediaError, match="words.mp4"):
+        curate(tmp_path / "words.mp4", tmp_path / "out", settings([]), inline)
+
+
+def test_an_output_that_is_a_file_is_named(folder: Path, tmp_path: Path, inline: Inline) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="out is not a folder; name another"):
+        curate(folder, tmp_path / "out", settings([]), inline)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"limits": {"mine": {"column": "snr_bd", "min": 1}}}, "limit 'mine' reads snr_bd, .* did you mean snr_db"),
+        ({"scorer": {"pictures": {}}}, "options for a scorer 'pictures'; accepted: .*picture"),
+        ({"late_scorers": ["fingerprints"]}, "name fingerprints more than once"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(
+    folder: Path, tmp_path: Path, inline: Inline, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        curate(folder, tmp_path / "out", settings(["fingerprints"], **changes), inline)
+    assert not (tmp_path / "out").exists()
 
 
 def test_rethreshold_needs_a_run(tmp_path: Path) -> None:
