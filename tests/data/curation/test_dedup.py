@@ -25,8 +25,13 @@ Clip = tuple[np.ndarray, np.ndarray | None]
 
 
 @cache
-def recording(room: int, take: int, seconds: int = SECONDS + 2) -> tuple[np.ndarray, np.ndarray]:
-    """A head that sways and talks in front of a wall: the room says what it looks like, the take what happens."""
+def recording(
+    room: int, take: int, seconds: int = SECONDS + 2, words: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A head that sways and talks in front of a wall.
+
+    The room says what it looks like, the take what happens; `words` the take whose mouth movements these are.
+    """
     place, act = np.random.default_rng(room), np.random.default_rng(1000 + take)
     wall = cv2.resize(
         place.integers(40, 200, (6, 8, 3), dtype=np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC
@@ -35,6 +40,9 @@ def recording(room: int, take: int, seconds: int = SECONDS + 2) -> tuple[np.ndar
     sway = gaussian_filter1d(act.standard_normal((count, 2)), 6, axis=0)
     sway = 6 * sway / sway.std(axis=0)
     mouth = np.clip(gaussian_filter1d(act.standard_normal(count), 2) * 3, 0, 1)
+    if words is not None:
+        said = np.random.default_rng(1000 + words).standard_normal((3, count))[2]
+        mouth = np.clip(gaussian_filter1d(said, 2) * 3, 0, 1)
     frames = []
     for (dx, dy), opening in zip(sway, mouth, strict=True):
         frame = wall.copy()
@@ -52,7 +60,12 @@ def recording(room: int, take: int, seconds: int = SECONDS + 2) -> tuple[np.ndar
 
 
 def original(room: int, take: int) -> Clip:
-    frames, sound = recording(room, take)
+    return cut(recording(room, take))
+
+
+def cut(clip: tuple[np.ndarray, np.ndarray]) -> Clip:
+    """The first seconds."""
+    frames, sound = clip
     return frames[: SECONDS * FPS], sound[: SECONDS * RATE_HZ]
 
 
@@ -102,6 +115,9 @@ OTHERS: dict[str, Callable[[], Clip]] = {
     "another room": lambda: original(2, 4),
     "the sound of another take": lambda: (original(1, 5)[0], original(1, 2)[1]),
     "the same sound elsewhere": lambda: (original(3, 6)[0], original(1, 1)[1]),
+    "the same words by somebody else": lambda: cut(recording(4, 7, words=1)),
+    "the same words by the same person": lambda: cut(recording(1, 8, words=1)),
+    "somebody else to the same sound": lambda: (cut(recording(5, 9, words=1))[0], original(1, 1)[1]),
 }
 
 
