@@ -146,8 +146,11 @@ def _in_folder(folder: Path) -> Iterator[SourceClip]:
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
     """A table of labels, by the videos' paths."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeError, csv.Error, OSError) as err:
+        raise InputError(f"{path} cannot be read as a table: {err}; save it as CSV in UTF-8") from err
     if rows and "path" not in rows[0]:
         raise InputError(f"{path} has no column path; it has {', '.join(rows[0])}")
     if any(row.get("start_s") or row.get("end_s") for row in rows):
@@ -160,7 +163,9 @@ def _in_shard(shard: Path) -> Iterator[SourceClip]:
         with tarfile.open(shard) as tar:
             members = {member.name: member for member in tar.getmembers() if member.isfile()}
     except tarfile.TarError as err:
-        raise InputError(f"{shard} cannot be read as a shard: {err}") from err
+        raise InputError(
+            f"{shard} cannot be read as a shard: {str(err).splitlines()[0]}; make it again, or take it out"
+        ) from err
     for name in sorted(members):
         stem, _, suffix = name.rpartition(".")
         if f".{suffix.lower()}" in VIDEO_SUFFIXES:

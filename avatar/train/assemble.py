@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from avatar.data.clip_dataset import ClipStore, split_entries
 from avatar.data.sampling.report import plot_reports, read_reports
-from avatar.errors import InputError, OptionError
+from avatar.errors import InputError, OptionError, OutputError
 from avatar.media.files import check_file
 from avatar.pipeline import AvatarPipeline
 from avatar.train.config import TrainConfig
@@ -21,6 +21,7 @@ from avatar.train.mesh_task import MeshTask, fresh_networks
 from avatar.train.prepare import Preparer, prepare_clips
 from avatar.train.prepare_mesh import MeshPreparer
 from avatar.train.prepare_wan import WanPreparer
+from avatar.train.run_folder import RunFolder
 from avatar.train.task import Task
 from avatar.train.wan_task import WanTask, with_references
 from avatar.wan.pipeline import WanAvatarPipeline
@@ -50,9 +51,13 @@ def train(
 
     Raises:
         InputError: clips or weights that cannot be used.
+        OutputError: the run's folder cannot be made.
         OptionError: a config that does not fit itself, the clips, or the run that is there.
     """
     check_config(config)
+    folder = RunFolder(config.out)
+    if not resume:
+        folder.check_new()
     accelerator = accelerator or make_accelerator(config)
     torch.manual_seed(config.loop.seed)  # fresh weights, the same on every process
     pipeline = starting_pipeline(config)
@@ -85,6 +90,12 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> tuple[Clip
         The clips of `data.sources` and those of `data.held_out`, None where that names no folder.
     """
     folder = cache_folder(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(
+            f"{folder}, where prepared clips are kept, cannot be made: {err.strerror}; choose another folder (out, data.cache)"
+        ) from err
 
     def maker() -> Preparer:
         if config.model.kind == "wan":

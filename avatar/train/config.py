@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from avatar.errors import OptionError
 
+_POSITIVE = (1, math.inf, "1 or more")
+_NOT_NEGATIVE = (0, math.inf, "0 or more")
+_SHARE = (0, 1, "a share between 0 and 1")
+_RANGES: dict[str, tuple[float, float, str]] = {  # least, largest, in words
+    **dict.fromkeys(
+        [f"loop.{name}" for name in ("steps", "batch_size", "accumulate", "checkpoint_steps", "held_out_steps",
+                                     "held_out_clips", "log_steps")]
+        + ["model.lora_rank", "model.num_layers", "model.ffn_dim", "model.token_dim", "model.hidden_size", "balance.cap"],
+        _POSITIVE,
+    ),
+    **dict.fromkeys(
+        ["loop.seed", "loop.keep_checkpoints", "data.speech_variants", "balance.thin", "balance.epoch_draws",
+         "balance.dynamic_rate", "loss.std", "loss.chunk_noise", "loss.min_snr_gamma", "loss.min_sigma", "loss.lip_weight",
+         "loss.closure_weight", "loss.face_weight", "loss.sync_weight", "optimiser.weight_decay", "optimiser.warmup_steps",
+         "optimiser.clip_norm", "log.sample_steps"],
+        _NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(["data.held_out_share", "data.start_share", "balance.anneal", "optimiser.towards_start"], _SHARE),
+    "loop.workers": (-1, math.inf, "a number of processes, or -1 to be chosen"),
+    "data.size_px": (32, math.inf, "32 or more"),
+    "loss.shift": (1e-6, math.inf, "above 0"),
+    "optimiser.learning_rate": (1e-12, 1, "above 0 and at most 1"),
+}  # fmt: skip
 _FREE = ("loop.workers", "log", "data.cache", "loop.keep_checkpoints")  # may change when a run goes on
 
 
@@ -55,6 +79,7 @@ class DataOptions:
         context_frames: clean latent frames a later chunk begins with, at most.
         start_share: crops that begin with a single picture, as a video does.
         head: of the head's own movement: `"none"`, `"nods"` (what is faster than half a second) or `"all"`.
+        align_sound: whether sound that is up to 6 frames off its lips is moved, as the sync scorer hears it (mesh).
         speech_variants: how many differently augmented versions of the sound are cached besides the clean one.
         size_px: longer side of the pictures (wan).
         prompt: what a clip without a caption shows (wan).
@@ -68,6 +93,7 @@ class DataOptions:
     context_frames: int = 4
     start_share: float = 0.35
     head: Literal["none", "nods", "all"] = "nods"
+    align_sound: bool = True
     speech_variants: int = 0
     size_px: int = 512
     prompt: str = "A person speaks to the camera."
@@ -154,6 +180,8 @@ class OptimiserOptions:
         schedule: after the warm-up: `"cosine"` to 2 %, `"linear"` to 0, or `"constant"`.
         clip_norm: of the gradient.
         ema_decay: of the averaged weights, which are the ones that are saved; 0 for none.
+        towards_start: how far the saved weights lie back towards those the run began with, 0 to 1: with little footage a
+            model that goes half the way does better on people it has not seen (docs/training.md).
     """
 
     learning_rate: float = 1e-3
@@ -164,6 +192,7 @@ class OptimiserOptions:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     clip_norm: float = 1.0
     ema_decay: float = 0.998
+    towards_start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -233,16 +262,12 @@ class TrainConfig:
     log: LogOptions = field(default_factory=LogOptions)
 
     def __post_init__(self) -> None:
-        at_least_one = {
-            "steps": self.loop.steps,
-            "batch_size": self.loop.batch_size,
-            "accumulate": self.loop.accumulate,
-        }
-        for name in ("checkpoint_steps", "held_out_steps", "held_out_clips", "log_steps"):
-            at_least_one[name] = getattr(self.loop, name)
-        for name, value in at_least_one.items():
-            if value < 1:
-                raise OptionError(f"loop.{name} must be 1 or more, not {value}")
+        for name, value in self.flat().items():
+            if name in _RANGES:
+                low, high, words = _RANGES[name]
+                for item in value if isinstance(value, tuple) else (value,):
+                    if not low <= item <= high:
+                        raise OptionError(f"{name} must be {words}, not {item}")
         for name, share in dataclasses.asdict(self.drop).items():
             if not 0 <= share <= 1:
                 raise OptionError(f"drop.{name} is a share between 0 and 1, not {share}")
@@ -253,8 +278,9 @@ class TrainConfig:
             )
         if self.balance.beta != -1 and not 0 <= self.balance.beta <= 1:
             raise OptionError(f"balance.beta must lie between 0 and 1, or be -1 to be chosen, not {self.balance.beta}")
-        if not 0 <= self.optimiser.ema_decay < 1:
-            raise OptionError(f"optimiser.ema_decay must lie in [0, 1), not {self.optimiser.ema_decay}")
+        for name in ("beta1", "beta2", "ema_decay"):
+            if not 0 <= getattr(self.optimiser, name) < 1:
+                raise OptionError(f"optimiser.{name} must lie in [0, 1), not {getattr(self.optimiser, name)}")
 
     def flat(self) -> dict[str, Any]:
         """Every value by its dotted name."""

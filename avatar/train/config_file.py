@@ -134,7 +134,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise OptionError(f"{name} is a list, not {value!r}")
+            raise OptionError(f"{name} is a list, not {value!r}; write it as [{value!r}]")
         if inner[-1] is not Ellipsis and len(value) != len(inner):
             raise OptionError(f"{name} is a list of {len(inner)} values, not {value!r}")
         return tuple(_value(inner[0], item, name) for item in value)

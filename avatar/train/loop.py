@@ -103,7 +103,7 @@ class Trainer:
         self.model, self.optimiser = self.accelerator.prepare(task.networks, optimiser)
         self.networks: nn.Module = self.accelerator.unwrap_model(self.model)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser.optimizer, self._rate)
-        self.average = WeightAverage(self.networks, options.ema_decay)
+        self.average = WeightAverage(self.networks, options.ema_decay, options.towards_start)
         self.sharding = Sharding(self.accelerator, self.networks, self.optimiser.optimizer)
         self.step = 0
         self._seen: list[np.ndarray] = []
@@ -290,7 +290,10 @@ class Trainer:
 
     def _save(self) -> None:
         weights, optimiser = self.sharding.gathered()
-        average = {name: self.sharding.whole(value) for name, value in self.average.state_dict().items()}
+        average, used = (
+            {name: self.sharding.whole(value) for name, value in part.items()}
+            for part in (self.average.state_dict(), self.average.used())
+        )
         if self.accelerator.is_main_process:
             state = {
                 "step": self.step,
@@ -304,7 +307,7 @@ class Trainer:
                 "report": _report_state(self._seen, self._losses),
                 "rng": torch.get_rng_state(),
             }
-            with self.sharding.plain(average or weights):
+            with self.sharding.plain(used):
                 self.folder.save(self.step, state, self.task.save, self.config.loop.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,10 @@ from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
 from avatar.codec.mesh.track import clip_geometry, lip_gap
 from avatar.data.clip_dataset import ClipEntry
 from avatar.data.clip_sources import SourceClip
+from avatar.data.sync.lag_curve import judge
+from avatar.data.sync.lips import lip_numbers
+from avatar.data.sync.model import SyncModel
+from avatar.data.sync.sound import per_frame
 from avatar.data.synthetic.augment import colour
 from avatar.errors import FaceError, MediaError
 from avatar.identity.choose import load_portrait
@@ -31,6 +38,9 @@ MIN_FOUND_SHARE = 0.9  # of the frames, in which the face must be seen
 _NOD_S = 0.5  # head movement slower than this is posture
 _ENCODED_FRAMES = 2048  # at a time
 _TRIED_PICTURES = 5  # of a clip, for who it is
+_MAX_SHIFT_FRAMES = (
+    6  # of sound; what seems to be off by more has probably not been measured (`sync_offset` of curation)
+)
 
 
 class MeshPreparer:
@@ -50,6 +60,7 @@ class MeshPreparer:
         return {
             "kind": "mesh",
             "head": self._options.head,
+            "align_sound": self._options.align_sound,
             "speech_variants": self._options.speech_variants,
             "encoder": f"{config.hidden_size}x{config.num_hidden_layers}-{_fingerprint(self._encoder):08x}",
         }
@@ -63,17 +74,17 @@ class MeshPreparer:
         """
         from avatar.identity.mediapipe_faces import thread_faces
 
-        with clip.file() as path:
+        with clip.file() as path:  # decoded twice rather than kept: a minute of full HD is 9 GB
             speech = read_waveform(path)
-            frames = list(read_video(path, MOTION_FPS))
-        landmarks, found = thread_faces().track(frames)
-        if found.mean() < MIN_FOUND_SHARE:
-            raise FaceError(
-                f"the face is seen in {found.mean():.0%} of the frames only; {MIN_FOUND_SHARE:.0%} are needed"
-            )
-        geometry = clip_geometry(landmarks, found)
-        identity = self._identity(frames, lip_gap(geometry.motion.expression).mean(axis=1))
-        return self.entry(clip, len(frames)), self.tensors(geometry.motion, speech, identity, clip.clip_id)
+            landmarks, found = thread_faces().track(read_video(path, MOTION_FPS))
+            if found.mean() < MIN_FOUND_SHARE:
+                raise FaceError(
+                    f"the face is seen in {found.mean():.0%} of the frames only; {MIN_FOUND_SHARE:.0%} are needed"
+                )
+            motion = clip_geometry(landmarks, found).motion
+            identity = self._identity(path, lip_gap(motion.expression).mean(axis=1))
+        speech = self._in_step(speech, motion, found)
+        return self.entry(clip, len(motion)), self.tensors(motion, speech, identity, clip.clip_id)
 
     def entry(self, clip: SourceClip, num_frames: int) -> ClipEntry:
         """The clip's line in the index."""
@@ -117,17 +128,46 @@ class MeshPreparer:
             raise MediaError("the clip's sound is empty")
         return torch.cat(pieces).cpu().numpy().astype(np.float16)
 
+    def _in_step(self, speech: Waveform, motion: MeshMotion, found: np.ndarray) -> Waveform:
+        """The sound, moved to where the sync scorer hears it in step with the lips."""
+        if not self._options.align_sound or 2 * self._encoder.config.hidden_size != self._sync.config.sound_dim:
+            return speech
+        lips = lip_numbers(torch.from_numpy(motion.expression)).numpy()
+        judged = judge(*self._sync.distances(per_frame(self._features(speech)), lips, found))
+        if judged is None or abs(judged.offset_frames) > _MAX_SHIFT_FRAMES:
+            return speech
+        return delayed(speech, judged.offset_frames / MOTION_FPS)
+
+    @cached_property
+    def _sync(self) -> SyncModel:
+        return SyncModel.load().eval()
+
     @staticmethod
-    def _identity(frames: list[np.ndarray], opening: np.ndarray) -> np.ndarray:
+    def _identity(path: Path, opening: np.ndarray) -> np.ndarray:
         """Rows of identity from the frame with the quietest mouth in which the face can be used."""
+        quietest = np.argsort(opening, kind="stable")[:_TRIED_PICTURES]
+        frames = {
+            k: frame
+            for k, frame in enumerate(islice(read_video(path, MOTION_FPS), quietest.max() + 1))
+            if k in quietest
+        }
         error: FaceError | None = None
-        for index in np.argsort(opening, kind="stable")[:_TRIED_PICTURES]:
+        for index in quietest:
             try:
                 return identity_features(load_portrait(frames[int(index)], "largest"))
             except FaceError as err:
                 error = err
         assert error is not None
         raise error
+
+
+def delayed(speech: Waveform, seconds: float) -> Waveform:
+    """A sound that begins later by so much, or earlier where that is negative; as long as it was."""
+    shift = round(seconds * speech.sample_rate_hz)
+    samples = np.zeros_like(speech.samples)
+    kept = max(0, len(samples) - abs(shift))
+    samples[max(shift, 0) :][:kept] = speech.samples[max(-shift, 0) :][:kept]
+    return Waveform(samples, speech.sample_rate_hz)
 
 
 def motion_tensors(motion: MeshMotion, latent: GeometryLatent) -> dict[str, np.ndarray]:

@@ -176,3 +176,10 @@ def test_folders_without_clips_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "same.mp4").write_bytes(b"")
     with pytest.raises(InputError, match="two clips are called same"):
         find_clips([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_table_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00path")
+    with pytest.raises(InputError, match="manifest.csv cannot be read as a table: .*; save it as CSV in UTF-8"):
+        find_clips([tmp_path])

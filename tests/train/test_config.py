@@ -8,6 +8,7 @@ import pytest
 
 from avatar.cli import main
 from avatar.errors import InputError, OptionError
+from avatar.train.config import _RANGES
 from avatar.train.config_file import check_same, from_mapping, load_config, recipe_names
 
 
@@ -32,6 +33,10 @@ from avatar.train.config_file import check_same, from_mapping, load_config, reci
             {"data": {"context_frames": 16}},
             "data.context_frames must lie between 1 and data.latent_frames - 1, not 16 of 16",
         ),
+        ({"optimiser": {"learning_rate": -1}}, "optimiser.learning_rate must be above 0 and at most 1, not -1.0"),
+        ({"balance": {"anneal": [0, 2]}}, "balance.anneal must be a share between 0 and 1, not 2.0"),
+        ({"loop": {"workers": -2}}, "loop.workers must be a number of processes, or -1 to be chosen, not -2"),
+        ({"data": {"sources": "clips"}}, r"data.sources is a list, not 'clips'; write it as \['clips'\]"),
         ({"optimiser": {"ema_decay": 1.0}}, r"optimiser.ema_decay must lie in \[0, 1\), not 1.0"),
     ],
 )
@@ -67,10 +72,26 @@ def test_what_decides_nothing_may_change() -> None:
         check_same(from_mapping({"loop": {"seed": 5}}), old.deciding(), Path("a"))
 
 
-def test_the_command_shows_the_config_and_refuses_a_bad_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_range_is_of_a_value_that_there_is_and_holds_its_default() -> None:
+    assert set(_RANGES) <= set(from_mapping({}).flat())
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    changes = ["--set", f"out={tmp_path / 'file'}", "--set", "data.sources=['clips']"]
+    assert main(["train", "embedded-scratch", *changes]) == 1
+    assert "cannot be made: Not a directory; choose another folder (out)" in capsys.readouterr().err
+    assert main(["train", "embedded-scratch", *changes, "--prepare"]) == 1
+    assert "choose another folder (out, data.cache)" in capsys.readouterr().err
+
+
+def test_the_command_shows_the_config_and_refuses_a_bad_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "embedded-scratch", "--show", "--set", "loop.steps=9"]) == 0
     assert "loop.steps = 9" in capsys.readouterr().out
     assert main(["train", "embedded-scratch", "--set", "loop.stps=9"]) == 2
     assert "the nearest is 'loop.steps'" in capsys.readouterr().err
-    assert main(["train", "embedded-scratch"]) == 2
+    out = f"out={tmp_path}"
+    assert main(["train", "embedded-scratch", "--set", out]) == 2
     assert "data.sources names no folder" in capsys.readouterr().err

@@ -64,6 +64,21 @@ def test_averages_are_put_in_place_and_taken_out_again() -> None:
     assert torch.allclose(model.weight, start + 1.0)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_what_is_used_may_lie_back_towards_the_start(decay: float) -> None:
+    model = torch.nn.Linear(2, 2)
+    average = WeightAverage(model, decay, towards_start=0.25)
+    start = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update(100)
+    moved = 0.75 * (0.5 if decay else 1.0)
+    assert torch.allclose(average.used()["weight"], start + moved)
+    with average.applied():
+        assert torch.allclose(model.weight, start + moved)
+    assert torch.allclose(model.weight, start + 1.0)
+
+
 def test_schedules() -> None:
     assert learning_rate_factor(50, 10, 90, "constant") == 1.0
     assert learning_rate_factor(50, 10, 90, "linear") == 0.5
