@@ -12,7 +12,7 @@ from avatar.codec.mesh.latent import LATENT_CHANNELS, LATENT_GRID, GeometryLaten
 from avatar.data.sync.lag_curve import MAX_OFFSET_FRAMES
 from avatar.data.sync.lips import LIP_NUMBERS, lip_numbers
 from avatar.data.sync.model import SyncModel, sync_loss
-from avatar.errors import OptionError
+from avatar.errors import OptionError, WeightsError
 
 _WINDOW_FRAMES = 10
 MIN_LATENT_FRAMES = -(-(2 * MAX_OFFSET_FRAMES + _WINDOW_FRAMES + 1) // GROUP_FRAMES)
@@ -35,7 +35,7 @@ class SyncTerm(nn.Module):
         self.register_buffer("matrix", _lip_matrix().clone(), persistent=False)
 
     def forward(self, latents: Tensor, windows: Tensor) -> Tensor:
-        """A scalar, whose gradients reach the latents.
+        """(B,) the sync scorer's loss of each clip, whose gradients reach the latents.
 
         Args:
             latents: [B, 16, F, 4, 4] clean ones, as predicted.
@@ -58,7 +58,20 @@ class SyncTerm(nn.Module):
                 f"{features.shape[-1] // 2}"
             )
         lips = (latents.permute(0, 2, 1, 3, 4).flatten(2) @ self.matrix).unflatten(2, (GROUP_FRAMES, -1)).flatten(1, 2)
-        return sync_loss(self.model, lips, features, window_frames=_WINDOW_FRAMES)
+        return sync_loss(self.model, lips, features, window_frames=_WINDOW_FRAMES, per_clip=True)
+
+    def can_judge(self, latents: Tensor, windows: Tensor) -> bool:
+        """Whether `forward` would not refuse them."""
+        return latents.shape[2] >= MIN_LATENT_FRAMES and 2 * windows.shape[-1] == self.model.config.sound_dim
+
+
+@cache
+def validation_sync(margin_features: int, device: torch.device) -> SyncTerm | None:
+    """The shipped scorer for figures of validation; None where it belongs to another speech encoder than the shipped one."""
+    try:
+        return SyncTerm(margin_features).to(device)
+    except WeightsError:
+        return None
 
 
 @cache

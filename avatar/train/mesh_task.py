@@ -23,6 +23,7 @@ from avatar.identity.tokens import IdentityEncoder
 from avatar.pipeline import AvatarPipeline
 from avatar.train.config import TrainConfig
 from avatar.train.generator import FEATURES_PER_VIDEO_FRAME, Generator, GeneratorRecipe, LipGap
+from avatar.train.mesh_sync import SyncTerm, validation_sync
 from avatar.train.noise import add_noise, noise_levels, velocity_weight
 from avatar.train.task import Sample
 from avatar.types import Conditioning
@@ -64,11 +65,8 @@ class MeshNetworks(nn.Module):
             setattr(self, name, networks[name].train())
         self._config = config
         self.lips = LipGap(GeometryLatent())
-        self.sync = None
-        if config.loss.sync_weight > 0:
-            from avatar.train.mesh_sync import SyncTerm
-
-            self.sync = SyncTerm(self.audio_projector.config.margin_features)
+        margin = self.audio_projector.config.margin_features
+        self.sync = SyncTerm(margin) if config.loss.sync_weight > 0 else None
         if config.model.train == "lora":
             raise OptionError('model.train = "lora" is for wan; the mesh model is small: train "all" or "adapters"')
         if config.model.train == "adapters":
@@ -106,11 +104,20 @@ class MeshNetworks(nn.Module):
         closed = 1 + options.closure_weight * (true_gap < _CLOSED)
         lips = (scale * ((gap - true_gap).square() * closed).mean(-1)).sum(1) / made
         parts = {"loss": flow + options.lip_weight * lips, "flow": flow.detach(), "lips": lips.detach()}
-        if self.sync is not None:
-            sync = self.sync(predicted, batch["windows"])
+        sync = self._sync_of(predicted, batch["windows"])
+        if sync is not None:
+            parts["sync"] = sync.detach()
+        if sync is not None and options.sync_weight > 0:
             parts["loss"] = parts["loss"] + options.sync_weight * sync
-            parts["sync"] = sync.detach().expand(len(latents))
         return parts
+
+    def _sync_of(self, predicted: Tensor, windows: Tensor) -> Tensor | None:
+        """(B,) the sync scorer's loss, where it is trained on, and in validation wherever the scorer can tell."""
+        term = self.sync
+        if term is None and not self.training:
+            term = validation_sync(self.audio_projector.config.margin_features, predicted.device)
+            term = term if term is not None and term.can_judge(predicted, windows) else None
+        return None if term is None else term(predicted, windows)
 
 
 def freeze_all_but_adapters(networks: nn.Module, adapters: tuple[str, ...]) -> None:
@@ -155,13 +162,7 @@ class MeshTask:
         self.networks: MeshNetworks = networks or MeshNetworks({n: getattr(pipeline, n) for n in NETWORKS}, config)
         self._pipeline, self._config, self._store = pipeline, config, store
         self._margin = pipeline.audio_projector.config.margin_features
-        need = 1 + GROUP_FRAMES * (config.data.latent_frames + 1)
-        self.clips = [k for k in clips if store.entries[k].num_frames >= need]
-        if not self.clips:
-            raise OptionError(
-                f"no clip of {store.folder} is as long as a crop ({need} frames, {need / MeshCodec.fps:.1f} s); use longer clips, "
-                "or a smaller data.latent_frames"
-            )
+        self.clips = long_enough(store, clips, config)
         self.entries: list[ClipEntry] = [store.entries[k] for k in self.clips]
 
     def sample(self, clip: int, rng: np.random.Generator, *, training: bool) -> Sample:
@@ -229,6 +230,27 @@ class MeshTask:
         """See `Task.video`."""
         self._pipeline.to(self.networks.transformer.device)
         return self._pipeline(portrait, speech).save(out, overwrite=True)
+
+
+def crop_frames(config: TrainConfig) -> int:
+    """Video frames that a clip must have for a crop to fit, wherever it begins."""
+    return 1 + GROUP_FRAMES * (config.data.latent_frames + 1)
+
+
+def long_enough(store: ClipStore, clips: Sequence[int], config: TrainConfig) -> list[int]:
+    """Those of some clips that a crop fits into.
+
+    Raises:
+        OptionError: there is none.
+    """
+    need = crop_frames(config)
+    kept = [k for k in clips if store.entries[k].num_frames >= need]
+    if not kept:
+        raise OptionError(
+            f"no clip of {store.folder} is as long as a crop ({need} frames, {need / MeshCodec.fps:.1f} s); use longer clips, "
+            "or a smaller data.latent_frames"
+        )
+    return kept
 
 
 def emotion_weights(entry: ClipEntry) -> np.ndarray | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from avatar.codec.mesh.rig import default_rig
 from avatar.data.sync.lips import lip_numbers
 from avatar.data.sync.model import SyncModel, SyncModelConfig
 from avatar.errors import OptionError
+from avatar.train import mesh_task
 from avatar.train.mesh_sync import MIN_LATENT_FRAMES, SyncTerm
+from avatar.train.mesh_task import MeshNetworks
 
 FRAMES = MIN_LATENT_FRAMES
 
@@ -36,9 +40,36 @@ def test_the_lips_are_read_off_the_latents(term: SyncTerm) -> None:
 
 def test_gradients_reach_the_latents_and_not_the_model(term: SyncTerm) -> None:
     latents = torch.randn(2, 16, FRAMES, 4, 4, requires_grad=True)
-    term(latents, torch.randn(2, FRAMES, 16, 4)).backward()
+    term(latents, torch.randn(2, FRAMES, 16, 4)).mean().backward()
     assert latents.grad is not None and latents.grad.abs().sum() > 0
     assert all(value.grad is None for value in term.model.parameters())
+
+
+def test_each_clip_has_its_own_figure(term: SyncTerm) -> None:
+    """Else the report would show the batch's mean in every cell."""
+    latents, windows = torch.randn(3, 16, FRAMES, 4, 4), torch.randn(3, FRAMES, 16, 4)
+    each = term(latents, windows)
+    assert each.shape == (3,) and each.std() > 1e-4
+    assert torch.allclose(each[1:2], term(latents[1:2], windows[1:2]), atol=1e-5)
+
+
+def test_validation_tells_sync_wherever_the_scorer_can_judge_and_training_does_not(
+    monkeypatch: pytest.MonkeyPatch, term: SyncTerm
+) -> None:
+    monkeypatch.setattr(mesh_task, "validation_sync", lambda margin, device: term)
+    networks = SimpleNamespace(
+        sync=None, training=False, audio_projector=SimpleNamespace(config=SimpleNamespace(margin_features=4))
+    )
+
+    def told(frames: int = FRAMES, features: int = 4) -> torch.Tensor | None:
+        windows = torch.randn(2, frames, 16, features)
+        return MeshNetworks._sync_of(networks, torch.randn(2, 16, frames, 4, 4), windows)  # type: ignore[arg-type]
+
+    figure = told()
+    assert figure is not None and figure.shape == (2,)
+    assert told(frames=5) is None and told(features=3) is None
+    networks.training = True
+    assert told() is None
 
 
 def test_what_it_cannot_judge_is_refused(term: SyncTerm) -> None:

@@ -14,6 +14,10 @@ from avatar.data.sampling.cells import Cells
 from avatar.media.output import staged
 
 _SHOWN_CELLS = 40  # of a plot; more cannot be read
+_PLOTTED = (  # figures over the epochs, where they were measured
+    ("held_out_loss", "held-out loss"),
+    ("held_out_sync", "held-out sync: the scorer's loss, 0 in time, 3.4 cannot tell"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,14 @@ def table(rows: Sequence[CellReport]) -> str:
     )
 
 
-def plot_reports(reports: Sequence[Mapping[str, Any]], path: Path, figure: str = "held_out_loss") -> Path:
-    """A page: shares by cell in the last epoch, and a figure of each cell over the epochs, from common (blue) to rare (red).
+def plot_reports(reports: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """A page: shares by cell in the last epoch, and loss and sync of each cell over the epochs, from common (blue) to rare (red).
+
+    Where nothing was held out, the loss in training is shown. Of many cells the commonest and the rarest are.
 
     Args:
         reports: as `read_reports` gives them, at least one.
         path: a PNG file.
-        figure: which one is drawn over the epochs; where it was never measured, the loss in training.
 
     Returns:
         The file.
@@ -122,44 +127,61 @@ def plot_reports(reports: Sequence[Mapping[str, Any]], path: Path, figure: str =
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    last = sorted(reports[-1]["cells"], key=lambda row: -row["clips"])[:_SHOWN_CELLS]
-    page = Figure(figsize=(11, 3.2 + 0.22 * len(last)), layout="constrained")
-    shares, courses = page.subplots(1, 2)
-    places = np.arange(len(last))
-    for offset, key, colour in ((-0.27, "natural", "#9aa5b1"), (0, "target", "#2f6f9f"), (0.27, "drawn", "#d9822b")):
-        shares.barh(places + offset, [row[f"{key}_share"] for row in last], height=0.25, label=key, color=colour)
-    shares.set_yticks(places, [f"{row['cell']} ({row['clips']:g})" for row in last], fontsize=7)
-    shares.invert_yaxis()
-    shares.set_xlabel(f"share of clips or draws, epoch {reports[-1]['epoch']}")
-    shares.legend(fontsize=8)
-    shown = figure if _course(reports, figure) else "loss"
-    every = _course(reports, shown)
-    for k, row in enumerate(last):
-        if known := every.get(row["cell"]):
-            shade = colormaps["turbo"](0.08 + 0.84 * k / max(len(last) - 1, 1))
-            is_rare = k >= len(last) / 2
-            courses.plot(
-                *zip(*known, strict=True),
-                label=row["cell"],
-                color=shade,
-                linewidth=1.2,
-                linestyle="--" if is_rare else "-",
-            )
-    courses.set_xlabel("step")
-    courses.set_ylabel(
-        figure.replace("_", " ") if shown == figure else "loss in training (none was measured on held-out clips)"
-    )
-    if courses.lines:
-        courses.set_yscale("log")
-        courses.legend(fontsize=6, ncols=2)
+    cells = reports[-1]["cells"]
+    shown = plotted_cells(cells)
+    panels = {label: course for figure, label in _PLOTTED if (course := _course(reports, figure))}
+    panels = panels or {"loss in training (nothing was held out)": _course(reports, "loss")}
+    page = Figure(figsize=(6.5 + 5.0 * len(panels), 3.2 + 0.22 * len(shown)), layout="constrained")
+    axes = page.subplots(1, 1 + len(panels))
+    _plot_shares(axes[0], shown, f"share of clips or draws, epoch {reports[-1]['epoch']}")
+    if len(shown) < len(cells):
+        axes[0].set_title(f"the {_SHOWN_CELLS // 2} commonest and rarest of {len(cells)} cells", fontsize=9)
+    for axis, (label, course) in zip(axes[1:], panels.items(), strict=True):
+        _plot_courses(axis, [row["cell"] for row in shown], course, label)
     FigureCanvasAgg(page)
     with staged(path, overwrite=True) as name:
         page.savefig(name, format="png", dpi=110)
     return path
+
+
+def plotted_cells(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The cells of an epoch from common to rare; of more than can be read, those at both ends."""
+    ordered = sorted(rows, key=lambda row: -row["clips"])
+    half = _SHOWN_CELLS // 2
+    return ordered if len(ordered) <= _SHOWN_CELLS else [*ordered[:half], *ordered[-half:]]
+
+
+def _plot_shares(axis: Any, rows: Sequence[Mapping[str, Any]], label: str) -> None:
+    places = np.arange(len(rows))
+    for offset, key, colour in ((-0.27, "natural", "#9aa5b1"), (0, "target", "#2f6f9f"), (0.27, "drawn", "#d9822b")):
+        axis.barh(places + offset, [row[f"{key}_share"] for row in rows], height=0.25, label=key, color=colour)
+    axis.set_yticks(places, [f"{row['cell']} ({row['clips']:g})" for row in rows], fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.legend(fontsize=8)
+
+
+def _plot_courses(axis: Any, names: Sequence[str], course: Mapping[str, list[tuple[int, float]]], label: str) -> None:
+    """A line for each cell, the commoner half solid, the rarer half dashed."""
+    from matplotlib import colormaps
+
+    for k, name in enumerate(names):
+        if name in course:
+            axis.plot(
+                *zip(*course[name], strict=True),
+                label=name,
+                color=colormaps["turbo"](0.08 + 0.84 * k / max(len(names) - 1, 1)),
+                linewidth=1.2,
+                linestyle="--" if k >= len(names) / 2 else "-",
+            )
+    axis.set_xlabel("step")
+    axis.set_ylabel(label)
+    if axis.lines:
+        axis.set_yscale("log")
+        axis.legend(fontsize=6, ncols=2)
 
 
 def _course(reports: Sequence[Mapping[str, Any]], figure: str) -> dict[str, list[tuple[int, float]]]:

@@ -162,6 +162,8 @@ def sync_loss(
     speech_features: Tensor,
     found: Tensor | None = None,
     window_frames: int = 10,
+    *,
+    per_clip: bool = False,
 ) -> Tensor:
     """How surely the lips do not belong to the sound as it stands: a loss for whatever makes the lips.
 
@@ -174,15 +176,17 @@ def sync_loss(
         speech_features: (B, T, D) of the same frames (`sound.per_frame`).
         found: (B, T), 0 where lips are filled in; None for 1 throughout.
         window_frames: frames whose evidence is taken together, 5 to 25.
+        per_clip: whether each clip's own is wanted.
 
     Returns:
-        A scalar: near 0 for lips in time, 3.4 = log 31 where nothing can be told, more for lips that clearly belong elsewhere.
+        The mean, or (B,) by clip: near 0 for lips in time, 3.4 = log 31 where nothing can be told, more for lips that clearly belong elsewhere.
     """
     cosines, _ = cosines_by_offset(model.embed_sound(speech_features), model.embed_lips(lip_motion, found))
     inner = cosines[:, MAX_OFFSET_FRAMES:-MAX_OFFSET_FRAMES]
     logits = windowed_logits(model, inner, window_frames)
     target = logits.new_full(logits.shape[:2], MAX_OFFSET_FRAMES, dtype=torch.long)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    return losses.view(target.shape).mean(1) if per_clip else losses.mean()
 
 
 def windowed_logits(model: SyncModel, cosines: Tensor, window_frames: int) -> Tensor:

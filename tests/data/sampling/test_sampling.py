@@ -13,7 +13,15 @@ from scipy.stats import chisquare
 
 from avatar.data.sampling.cells import UNKNOWN, Cells, Labels
 from avatar.data.sampling.dynamic import DynamicBalance
-from avatar.data.sampling.report import append_report, cell_reports, mean_by_cell, plot_reports, read_reports, table
+from avatar.data.sampling.report import (
+    append_report,
+    cell_reports,
+    mean_by_cell,
+    plot_reports,
+    plotted_cells,
+    read_reports,
+    table,
+)
 from avatar.data.sampling.sampler import Balance, BalancedSampler
 from avatar.data.sampling.weights import (
     beta_for,
@@ -24,6 +32,7 @@ from avatar.data.sampling.weights import (
     smoothed_sizes,
 )
 from avatar.errors import OptionError
+from avatar.media import read_picture
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 GROUPS = ("a", "b", "c")
@@ -308,6 +317,24 @@ def test_the_plot_shows_the_training_loss_where_nothing_was_held_out(tmp_path: P
         for cell in report["cells"]:
             cell["figures"] = {}
     assert drawn_curves > plot_reports(reports, tmp_path / "without.png").stat().st_size + 5_000
+
+
+def test_of_many_cells_the_rarest_are_plotted_too() -> None:
+    rows = [{"cell": f"c{k}", "clips": k} for k in range(100)]
+    assert [row["clips"] for row in plotted_cells(rows)] == [*range(99, 79, -1), *range(19, -1, -1)]
+    assert len(plotted_cells(rows[:40])) == 40
+
+
+def test_sync_has_a_panel_of_its_own_where_it_was_measured(tmp_path: Path) -> None:
+    cells = long_tail(300)
+    losses = np.linspace(1, 2, len(cells))
+    widths = []
+    for names in (("held_out_loss",), ("held_out_loss", "held_out_sync")):
+        rows = cell_reports(cells, cells.sizes / 300, np.arange(300), {name: losses for name in names})
+        path = tmp_path / f"{len(names)}.jsonl"
+        append_report(path, 0, 10, rows)
+        widths.append(read_picture(plot_reports(read_reports(path), tmp_path / f"{len(names)}.png")).shape[1])
+    assert widths[1] > 1.3 * widths[0]
 
 
 def test_half_a_million_clips_are_no_burden() -> None:
