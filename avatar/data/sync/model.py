@@ -179,7 +179,8 @@ def sync_loss(
         per_clip: whether each clip's own is wanted.
 
     Returns:
-        The mean, or (B,) by clip: near 0 for lips in time, 3.4 = log 31 where nothing can be told, more for lips that clearly belong elsewhere.
+        The mean, or (B,) by clip: near 0 for lips in time, 3.4 = log 31 where nothing can be told, more for lips that clearly
+        belong elsewhere.
     """
     cosines, _ = cosines_by_offset(model.embed_sound(speech_features), model.embed_lips(lip_motion, found))
     inner = cosines[:, MAX_OFFSET_FRAMES:-MAX_OFFSET_FRAMES]
