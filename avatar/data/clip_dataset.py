@@ -147,8 +147,13 @@ class ClipStore:
             file.write(json.dumps(line) + "\n")
 
 
-def cells_of(entries: Sequence[ClipEntry], keys: Sequence[str]) -> Cells:
+def cells_of(entries: Sequence[ClipEntry], keys: Sequence[str], *, may_lack: bool = False) -> Cells:
     """Clips to cells by some of their labels.
+
+    Args:
+        entries: the clips.
+        keys: the labels.
+        may_lack: whether a label that no clip has is unknown of all of them, instead of an error.
 
     Raises:
         OptionError: a label that no clip has, with those there are.
@@ -156,7 +161,7 @@ def cells_of(entries: Sequence[ClipEntry], keys: Sequence[str]) -> Cells:
     there = sorted({key for entry in entries for key in entry.labels})
     labels = {}
     for key in keys:
-        if key not in there:
+        if key not in there and not may_lack:
             raise OptionError(f"no clip has a label {key!r} to balance by; there are: {', '.join(there) or 'none'}")
         labels[key] = _labels([entry.labels.get(key) for entry in entries])
     return Cells.of(labels or {"all": Labels.certain(["all"] * len(entries))})

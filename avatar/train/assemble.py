@@ -17,7 +17,7 @@ from avatar.media.files import check_file
 from avatar.pipeline import AvatarPipeline
 from avatar.train.config import TrainConfig
 from avatar.train.loop import Reports, Trainer, make_accelerator
-from avatar.train.mesh_task import MeshTask, fresh_networks
+from avatar.train.mesh_task import MeshTask, crop_frames, fresh_networks, long_enough
 from avatar.train.prepare import Preparer, prepare_clips
 from avatar.train.prepare_mesh import MeshPreparer
 from avatar.train.prepare_wan import WanPreparer
@@ -62,7 +62,9 @@ def train(
     torch.manual_seed(config.loop.seed)  # fresh weights, the same on every process
     pipeline = starting_pipeline(config)
     with accelerator.main_process_first():
-        prepare(config, preparing if accelerator.is_main_process else None)
+        stores = prepare(config, preparing if accelerator.is_main_process else None)
+    if reports and reports.left_out and accelerator.is_main_process:
+        reports.left_out(left_out(config, *stores))
     task, held_out = make_tasks(config, pipeline)
     trainer = Trainer(task, held_out, config, reports, accelerator)
     accelerator.init_trackers(config.log.project, {k: str(v) for k, v in config.flat().items()})
@@ -108,6 +110,21 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> tuple[Clip
     return store, prepare_clips(config.data.held_out, folder / "held_out", maker, progress)
 
 
+def left_out(config: TrainConfig, *stores: ClipStore | None) -> dict[str, str]:
+    """Clips that are not trained on, each with the reason: they cannot be used, or no crop fits into them."""
+    out: dict[str, str] = {}
+    for store in filter(None, stores):
+        out |= store.refused
+        if config.model.kind == "mesh":
+            need = crop_frames(config)
+            out |= {
+                entry.clip_id: f"it has {entry.num_frames} frames; a crop has up to {need} (data.latent_frames)"
+                for entry in store.entries
+                if entry.num_frames < need
+            }
+    return out
+
+
 def make_tasks(config: TrainConfig, pipeline: AvatarPipeline | WanAvatarPipeline) -> tuple[Task, Task | None]:
     """The training clips and those of validation, with the same networks."""
     store = ClipStore(cache_folder(config) / "clips")
@@ -116,7 +133,11 @@ def make_tasks(config: TrainConfig, pipeline: AvatarPipeline | WanAvatarPipeline
         other = ClipStore(cache_folder(config) / "held_out")
         training, held_out = list(range(len(store))), list(range(len(other)))
     else:
-        training, held_out = split_entries(store.entries, config.data.held_out_share, config.loop.seed)
+        usable = list(range(len(store)))
+        if isinstance(pipeline, AvatarPipeline):
+            usable = long_enough(store, usable, config)
+        split = split_entries([store.entries[k] for k in usable], config.data.held_out_share, config.loop.seed)
+        training, held_out = ([usable[k] for k in part] for part in split)
     if isinstance(pipeline, AvatarPipeline):
         task = MeshTask(pipeline, store, training, config)
         return task, MeshTask(pipeline, other, held_out, config, task.networks) if held_out else None

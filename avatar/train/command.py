@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from avatar.train.config_file import load_config, recipe_names
+
 if TYPE_CHECKING:
     from avatar.data.sampling.report import CellReport
 
 _SHOWN_EVERY_S = 30.0  # where there is no terminal
+_SHOWN_LEFT_OUT = 20  # clips, each with the reason
 
 
 def add_train(
@@ -31,12 +34,15 @@ def add_train(
         help="train a model on clips that avatar curate kept, or on a folder of videos",
         description="Trains a model as a TOML file says, and prints the folder of the trained model, which --preset takes.\n"
         "Clips are prepared first, once; an interrupted run goes on with --resume. On several GPUs:\n"
-        "accelerate launch -m avatar.cli train CONFIG.toml",
+        "accelerate launch -m avatar.cli train CONFIG.toml\n\n"
+        f"recipes that come with avatar: {', '.join(recipe_names())}",
         epilog="example: avatar train embedded-own-footage --set data.sources=\"['clips']\" --set out=run",
         formatter_class=formatter,
     )
     parser.add_argument(
-        "config", metavar="CONFIG.toml", help="the run, or the name of a recipe that comes with avatar (--recipes)"
+        "config",
+        metavar="CONFIG.toml",
+        help="the run, or the name of a recipe",
     )
     parser.add_argument(
         "--set",
@@ -59,26 +65,23 @@ def add_train(
 
 def run_train(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from avatar.train.config_file import load_config
-
     config = load_config(args.config, args.changes)
     if args.show:
         print("\n".join(f"{name} = {value!r}" for name, value in config.flat().items()))
         return
     if not args.debug:
         args.quieten()
-    from avatar.train.assemble import check_config, prepare, train
+    from avatar.train.assemble import check_config, left_out, prepare, train
 
     check_config(config)
     if args.prepare:
-        store, _ = prepare(config, _counted("clips prepared"))
-        for name, reason in store.refused.items():
-            print(f"avatar: {name} is left out: {reason}", file=sys.stderr)
-        print(store.folder)
+        stores = prepare(config, _counted("clips prepared"))
+        _print_left_out(left_out(config, *stores))
+        print(stores[0].folder)
         return
     from avatar.train.loop import Reports
 
-    reports = Reports(progress=_timed(), figures=_print_figures, cells=_print_cells)
+    reports = Reports(_timed(), _print_figures, _print_cells, _print_left_out)
     print(train(config, resume=args.resume, reports=reports, preparing=_counted("clips prepared")))
 
 
@@ -93,6 +96,13 @@ def _counted(what: str) -> Callable[[int, int], None]:
             print(f"avatar: {done} of {total} {what}", file=sys.stderr)
 
     return tell
+
+
+def _print_left_out(clips: dict[str, str]) -> None:
+    for name, reason in list(clips.items())[:_SHOWN_LEFT_OUT]:
+        print(f"avatar: {name} is left out: {reason}", file=sys.stderr)
+    if len(clips) > _SHOWN_LEFT_OUT:
+        print(f"avatar: and {len(clips) - _SHOWN_LEFT_OUT} more are left out", file=sys.stderr)
 
 
 def _timed() -> Callable[[int, int, float], None]:

@@ -46,11 +46,13 @@ class Reports:
         progress: steps done and in all, seconds left as estimated.
         figures: each logged line.
         cells: the table of an epoch.
+        left_out: clips that are not used, each with the reason.
     """
 
     progress: Callable[[int, int, float], None] | None = None
     figures: Callable[[dict[str, float]], None] | None = None
     cells: Callable[[list[CellReport]], None] | None = None
+    left_out: Callable[[dict[str, str]], None] | None = None
 
 
 class Trainer:
@@ -255,13 +257,13 @@ class Trainer:
     def held_out_figures(self) -> tuple[Cells, np.ndarray, dict[str, np.ndarray]]:
         """The loss on fixed draws of the held-out clips: their cells, the clips, and figures of each by name."""
         assert self.held_out is not None
-        cells = cells_of(self.held_out.entries, self.config.balance.by)
+        cells = cells_of(self.held_out.entries, self.config.balance.by, may_lack=True)
         clips = spread_over_cells(cells, self.config.loop.held_out_clips, self.config.loop.seed)
         dataset = Draws(self.held_out, clips, _HELD_OUT_EPOCH, self.config.loop.seed, training=False)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         figures: list[dict[str, np.ndarray]] = []
         self.networks.eval()
-        size = self.config.loop.batch_size * ranks
+        size = ranks * (self.config.loop.batch_size if buckets_of(self.held_out.entries) is None else 1)
         with self.average.applied():
             for k in range(0, len(clips), size):
                 mine = [(k + j) % len(clips) for j in range(rank, size, ranks)]

@@ -38,9 +38,7 @@ MIN_FOUND_SHARE = 0.9  # of the frames, in which the face must be seen
 _NOD_S = 0.5  # head movement slower than this is posture
 _ENCODED_FRAMES = 2048  # at a time
 _TRIED_PICTURES = 5  # of a clip, for who it is
-_MAX_SHIFT_FRAMES = (
-    6  # of sound; what seems to be off by more has probably not been measured (`sync_offset` of curation)
-)
+_MAX_SHIFT_FRAMES = 6  # of sound; what seems off by more has probably not been measured (`sync_offset` of curation)
 
 
 class MeshPreparer:

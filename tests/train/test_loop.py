@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from avatar.data.clip_dataset import ClipStore
+from avatar.data.clip_dataset import ClipEntry, ClipStore
 from avatar.data.sampling.report import read_reports
 from avatar.errors import OptionError
 from avatar.pipeline import AvatarPipeline, debug_pipeline
@@ -23,6 +25,7 @@ from avatar.train.config_file import from_mapping
 from avatar.train.loop import Trainer
 from avatar.train.mesh_task import MeshTask
 from avatar.train.run_folder import RunFolder
+from avatar.train.task import Sample
 
 SMALL: dict[str, Any] = {
     "data": {"latent_frames": 5, "context_frames": 2},
@@ -69,7 +72,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 @pytest.mark.parametrize("stop", [2, 3, 5])  # in mid-epoch, at its end; between checkpoints
 def test_a_run_that_was_cut_short_goes_on_bit_for_bit(clip_store: Path, tmp_path: Path, stop: int) -> None:
-    more: dict[str, dict[str, Any]] = {"balance": {"epoch_draws": 12}, "loop": {"accumulate": 1}}
+    more: dict[str, dict[str, Any]] = {"balance": {"epoch_draws": 12}, "optimiser": {"towards_start": 0.25}}
     whole = weights_in(trainer_of(config_of(tmp_path / "whole", **more), clip_store).run())
     config = config_of(tmp_path / "cut", **more)
     trainer_of(config, clip_store).run(stop_after=stop)
@@ -121,6 +124,38 @@ def test_one_clip_is_learned_by_everything_and_by_adapters_alone_with_the_rest_u
         assert not any(
             torch.equal(value, now[name]) for name, value in trained.items() if "blocks.0.adapters.audio" in name
         )
+
+
+class OfTwoShapes(nn.Module):
+    """A task whose clips are of two shapes, and have no labels where they are held out."""
+
+    def __init__(self, shapes: list[int], labels: dict[str, str | dict[str, float]]) -> None:
+        super().__init__()
+        self.entries = [ClipEntry(f"c{k}", 9, shape=(1, n, n), labels=labels) for k, n in enumerate(shapes)]
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    networks = property(lambda self: self)
+
+    def sample(self, clip: int, rng: np.random.Generator, *, training: bool) -> Sample:
+        return {"picture": torch.full(self.entries[clip].shape, float(self.entries[clip].shape[1]))}
+
+    def forward(self, batch: Sample) -> Sample:
+        return {"loss": batch["picture"].mean((1, 2, 3)) + self.weight**2}
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+
+    def video(self, portrait: Path, speech: Path, out: Path) -> Path:
+        raise NotImplementedError
+
+
+def test_held_out_clips_may_be_of_several_shapes_and_without_labels(tmp_path: Path) -> None:
+    task = OfTwoShapes([2, 2, 2, 2, 3, 3], {"emotion": "happy"})
+    held_out = OfTwoShapes([2, 3, 2, 3], {})
+    trainer = Trainer(task, held_out, config_of(tmp_path, loop={"steps": 3, "held_out_clips": 8}))
+    trainer.run()
+    cells, _, figures = trainer.held_out_figures()
+    assert len(cells) == 1 and figures["loss"].tolist() == pytest.approx([2, 3, 2, 3], abs=1e-3)
 
 
 def test_the_loss_of_cells_is_weighted_around_one(clip_store: Path, tmp_path: Path) -> None:
