@@ -1,14 +1,17 @@
 """What an adapter costs: one transformer step with it over the same step without, at a published model's widths.
 
-Random weights, a few blocks, few tokens: the ratio does not depend on how many blocks there are.
+Random weights, a few blocks, few tokens: the ratio does not depend on how many blocks there are. With --train: what a step of
+training the adapter costs on the frozen backbone, with forward and backward pass and AdamW; give all the blocks then.
 
     python scripts/benchmark_adapters.py
     python scripts/benchmark_adapters.py --shape 14B --device meta --latents 21 60 104
+    python scripts/benchmark_adapters.py --train --blocks 30 --device cuda --dtype bfloat16 --latents 9 60 104 --checkpointing
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import sys
 import time
@@ -21,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.types import Conditioning
 
-SHAPES = {"1.3B": (12, 8960, 30), "14B": (40, 13824, 40)}  # heads of 128, feed-forward, blocks
+SHAPES = {"1.3B": (12, 8960, 30), "14B": (40, 13824, 40), "tiny": (1, 256, 2)}  # heads of 128, feed-forward, blocks
 ADAPTERS = {  # as the published systems have them: kind, tokens a latent frame, their width (None for the model's)
     "FantasyTalking": ("shared_query", 17, 2048, {"bias": False}),
     "EchoMimicV3 preview": ("shared_query", 17, None, {"bias": False, "key_norm": True, "masked": True}),
@@ -46,11 +49,17 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts (default 5)")
     parser.add_argument("--device", default="cpu", help="meta: nothing is computed, operations are counted alone")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--train", action="store_true", help="time steps of training, on a frozen backbone")
+    parser.add_argument("--adapter", choices=tuple(ADAPTERS), default="FantasyTalking", help="with --train: which")
+    parser.add_argument("--checkpointing", action="store_true", help="with --train: keep few activations")
     args = parser.parse_args()
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
     frames, height, width = args.latents
     tokens = frames * (height // 2) * (width // 2)
     print(f"Wan {args.shape}, {args.blocks} blocks, {tokens} video tokens, {args.dtype} on {args.device}")
+    if args.train:
+        _train(args, device, dtype)
+        return 0
     print(f"{'adapter':22} {'ms':>9} {'ms without':>11} {'time':>7} {'FLOP':>7}")
     for name in ADAPTERS:
         with_flops, without_flops = (_flops(step) for step in _steps(name, args, torch.device("meta"), dtype))
@@ -62,8 +71,75 @@ def main() -> int:
     return 0
 
 
+def _train(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> None:
+    """Prints operations, time, memory and rate of a step that trains an adapter."""
+    meta = torch.device("meta")
+    operations = _flops(_training_step(args, meta, dtype)[0])
+    if device.type == "meta":
+        print(f"operations a step   {operations / 1e12:.3f} TFLOP, those that checkpointing repeats included")
+        return
+    step, model = _training_step(args, device, dtype)
+    trained, frozen = (sum(v.numel() for v in model.parameters() if v.requires_grad == kind) for kind in (True, False))
+    size = 1024 if device.type == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
+    step_ms, product_ms = _measure([step, lambda: matrix @ matrix], args.runs, device)
+    rate, most = operations / step_ms / 1e9, 2 * size**3 / product_ms / 1e9
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 1024 * _resident_kib()
+    print(f"weights             {trained / 1e6:.1f} M trained, {frozen / 1e6:.1f} M frozen")
+    print(f"operations a step   {operations / 1e12:.3f} TFLOP, those that checkpointing repeats included")
+    print(f"time of a step      {step_ms:.1f} ms")
+    print(f"memory at most      {peak / 1e9:.2f} GB")
+    print(
+        f"rate                {rate:.3f} TFLOP/s, {rate / most:.0%} of what a product of {size} x {size} matrices reaches"
+    )
+
+
+def _training_step(
+    args: argparse.Namespace, device: torch.device, dtype: torch.dtype
+) -> tuple[Callable[[], object], AvatarTransformer3DModel]:
+    """Forward and backward pass and AdamW, the adapter in float32 on a frozen backbone in `dtype`; and the model."""
+    model, (spoken, _), latents, timestep = _parts(args.adapter, args, device, dtype)
+    for name, value in model.named_parameters():
+        value.requires_grad_(".adapters." in name)
+        if value.requires_grad:
+            value.data = value.data.float()
+    if args.checkpointing:
+        model.enable_gradient_checkpointing()
+    optimiser = torch.optim.AdamW([value for value in model.train().parameters() if value.requires_grad], 1e-4)
+    is_mixed = dtype == torch.bfloat16
+
+    def step() -> None:
+        with torch.autocast("cpu" if device.type == "meta" else device.type, torch.bfloat16, enabled=is_mixed):
+            velocity = model(latents, timestep, spoken, return_dict=False)[0]
+        velocity.float().square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step, model
+
+
+def _resident_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _steps(name: str, args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[Callable[[], object]]:
     """A step with the adapter, and the same one without."""
+    model, conditionings, latents, timestep = _parts(name, args, device, dtype)
+
+    def step(told: Conditioning) -> Callable[[], object]:
+        def run() -> object:
+            with torch.no_grad():
+                return model(latents, timestep, told, return_dict=False)
+
+        return run
+
+    return [step(told) for told in conditionings]
+
+
+def _parts(
+    name: str, args: argparse.Namespace, device: torch.device, dtype: torch.dtype
+) -> tuple[AvatarTransformer3DModel, list[Conditioning], torch.Tensor, torch.Tensor]:
+    """The model, conditions with the adapter's sound and without, and what goes in."""
     heads, ffn_dim, _ = SHAPES[args.shape]
     kind, num_tokens, token_dim, settings = ADAPTERS[name]
     token_dim, (frames, height, width) = token_dim or heads * 128, args.latents
@@ -81,10 +157,9 @@ def _steps(name: str, args: argparse.Namespace, device: torch.device, dtype: tor
             audio_tokens=torch.randn(1, 1, frames, num_tokens, token_dim, dtype=dtype),
             face_mask=torch.ones(1, 1, frames, height // 2, width // 2, dtype=dtype),
         )
-    return [lambda c=c: model(latents, timestep, c, return_dict=False) for c in (spoken, plain)]
+    return model, [spoken, plain], latents, timestep
 
 
-@torch.no_grad()
 def _measure(steps: list[Callable[[], object]], runs: int, device: torch.device) -> tuple[float, float]:
     """Median milliseconds of each, taken in turn."""
     times: list[list[float]] = [[], []]
@@ -111,7 +186,6 @@ def _timed(step: Callable[[], object], device: torch.device) -> float:
     return begin.elapsed_time(end)
 
 
-@torch.no_grad()
 def _flops(step: Callable[[], object]) -> int:
     """Operations of matrices; attention as its two products, which a fused one would hide."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
