@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from avatar.data.sampling.cells import Cells, Labels
+from avatar.data.sampling.cells import Cells, Labels, turns
 from avatar.errors import InputError, OptionError
 from avatar.media.output import staged
 
@@ -205,10 +205,7 @@ def spread_over_cells(cells: Cells, count: int, seed: int) -> np.ndarray:
     """`count` clips at most, in turns from every cell, so that rare ones are measured too."""
     shuffled = np.random.default_rng((seed, 17)).permutation(cells.num_clips)
     home = cells.home[shuffled]
-    order = np.argsort(home, kind="stable")
-    first = np.concatenate([[0], np.cumsum(np.bincount(home, minlength=len(cells)))])
-    turn = np.arange(len(order)) - first[home[order]]
-    return np.sort(shuffled[order[np.argsort(turn, kind="stable")][:count]])
+    return np.sort(shuffled[np.lexsort((home, turns(home)))[:count]])
 
 
 def _labels(values: Sequence[str | dict[str, float] | None]) -> Labels:

@@ -13,23 +13,35 @@ _MAX_WORKERS, _AHEAD = 8, 4
 
 
 class Draws(Dataset[Sample]):
-    """Samples whose chance comes from (seed, epoch, place) alone.
+    """Samples whose chance comes from (seed, epoch, place) alone, or from another number than the place.
 
     Args:
         task: makes them.
         order: clips of the epoch.
         epoch, seed: as named.
         training: see `Task.sample`.
+        chances: (draws,) int, draws with the same number have the same crop, noise and noise level; None for the place.
     """
 
-    def __init__(self, task: Task, order: np.ndarray, epoch: int, seed: int, *, training: bool) -> None:
+    def __init__(
+        self,
+        task: Task,
+        order: np.ndarray,
+        epoch: int,
+        seed: int,
+        *,
+        training: bool,
+        chances: np.ndarray | None = None,
+    ) -> None:
         self._task, self._order, self._epoch, self._seed, self._training = task, order, epoch, seed, training
+        self._chances = chances
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, place: int) -> Sample:
-        rng = rng_of(self._seed, self._epoch, place)
+        chance = place if self._chances is None else int(self._chances[place])
+        rng = rng_of(self._seed, self._epoch, chance)
         return self._task.sample(int(self._order[place]), rng, training=self._training)
 
     def batches(self, places: list[list[int]], workers: int, *, pinned: bool) -> DataLoader[Sample]:

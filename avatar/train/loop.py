@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from avatar.data.clip_dataset import buckets_of, cells_of, spread_over_cells
-from avatar.data.sampling.cells import Cells
+from avatar.data.sampling.cells import Cells, turns
 from avatar.data.sampling.dynamic import DynamicBalance
 from avatar.data.sampling.report import CellReport, append_report, cell_reports, mean_by_cell
 from avatar.data.sampling.sampler import Balance, BalancedSampler
@@ -255,11 +255,16 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_figures(self) -> tuple[Cells, np.ndarray, dict[str, np.ndarray]]:
-        """The loss on fixed draws of the held-out clips: their cells, the clips, and figures of each by name."""
+        """The loss on fixed draws of the held-out clips: their cells, the clips, and figures of each by name.
+
+        The first clip of every cell has the same noise, noise level and place of its crop, and so have the second ones …: a
+        cell's few clips differ by what they show, not by their luck.
+        """
         assert self.held_out is not None
         cells = cells_of(self.held_out.entries, self.config.balance.by, may_lack=True)
         clips = spread_over_cells(cells, self.config.loop.held_out_clips, self.config.loop.seed)
-        dataset = Draws(self.held_out, clips, _HELD_OUT_EPOCH, self.config.loop.seed, training=False)
+        chances = turns(cells.home[clips])
+        dataset = Draws(self.held_out, clips, _HELD_OUT_EPOCH, self.config.loop.seed, training=False, chances=chances)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         figures: list[dict[str, np.ndarray]] = []
         self.networks.eval()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,19 @@ def test_held_out_clips_may_be_of_several_shapes_and_without_labels(tmp_path: Pa
     trainer.run()
     cells, _, figures = trainer.held_out_figures()
     assert len(cells) == 1 and figures["loss"].tolist() == pytest.approx([2, 3, 2, 3], abs=1e-3)
+
+
+def test_the_cells_of_validation_have_the_same_luck(clip_store: Path, tmp_path: Path) -> None:
+    """A loss that is chance alone is the same in every cell, or `dynamic` would follow the noise levels that were drawn."""
+    config = config_of(tmp_path, loop={"held_out_clips": 6})
+    trainer = trainer_of(config, clip_store)
+    held_out = OfTwoShapes([2] * 6, {})
+    held_out.entries = [replace(entry, labels={"emotion": "ab"[k % 2]}) for k, entry in enumerate(held_out.entries)]
+    held_out.sample = lambda clip, rng, training: {"picture": torch.full((1, 2, 2), float(rng.random()))}  # type: ignore
+    trainer.held_out = trainer.networks = held_out  # type: ignore[assignment]
+    cells, clips, figures = trainer.held_out_figures()
+    one, other = (figures["loss"][cells.home[clips] == cell] for cell in (0, 1))
+    assert one.tolist() == other.tolist() and len(set(one.tolist())) == 3
 
 
 def test_the_loss_of_cells_is_weighted_around_one(clip_store: Path, tmp_path: Path) -> None:

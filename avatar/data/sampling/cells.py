@@ -180,6 +180,15 @@ class Cells:
         return expected
 
 
+def turns(cells: np.ndarray) -> np.ndarray:
+    """(n,) of each item how many of its cell came before it; `cells` (n,) says where it belongs."""
+    order = np.argsort(cells, kind="stable")
+    counts = np.bincount(cells)
+    within = np.empty(len(cells), np.int64)
+    within[order] = np.arange(len(cells)) - (np.cumsum(counts) - counts)[cells[order]]
+    return within
+
+
 Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

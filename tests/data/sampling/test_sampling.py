@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from avatar.data.sampling.cells import UNKNOWN, Cells, Labels
+from avatar.data.sampling.cells import UNKNOWN, Cells, Labels, turns
 from avatar.data.sampling.dynamic import DynamicBalance
 from avatar.data.sampling.report import (
     append_report,
@@ -78,6 +78,11 @@ def test_soft_labels_count_by_their_probabilities() -> None:
     assert cells.names[cells.home[0]] == "happy / a"
     both = Cells.of({"emotion": emotion, "group": Labels.soft(("a", "b"), np.array([[0.5, 0.5]] * 4))})
     assert both.sizes.sum() == pytest.approx(4) and both.per_clip(np.ones(len(both))) == pytest.approx(np.ones(4))
+
+
+def test_turns_count_what_came_before_of_the_same_cell() -> None:
+    assert turns(np.array([2, 0, 2, 2, 0, 1])).tolist() == [0, 0, 1, 2, 1, 0]
+    assert turns(np.array([], int)).tolist() == []
 
 
 def test_what_a_labeller_is_hardly_sure_of_is_dropped() -> None:
