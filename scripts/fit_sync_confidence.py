@@ -1,4 +1,4 @@
-"""Prints what the constants of the sync scorer's confidence (avatar/data/sync/agreement.py) come from, on synthetic speech.
+"""Prints what the constants of avatar/data/sync/agreement.py and the limit on `sync_margin` come from, on synthetic speech.
 
 RUN_DIR is what scripts/train_embedded.py leaves, CORPUS the synthetic speech it was made of: the cache has no loudness, so that is
 measured from the sound again. Utterances that the sync model was not trained on; lips as a tracker would see them; each
@@ -8,7 +8,8 @@ with its own sound, with another's, and with another's from the middle on.
 
 For likeness, prominence and loudness: mean and spread; the weight of the loudness beside the likeness by Fisher's linear
 discriminant, with the two as they vary together and as if they were independent; how often own sound is above the others, on
-held-out voices.
+held-out voices; how alike strange sound is by length, and, of what is more alike than that, what 95 % of strange sounds stay below
+and how much of the own sound does.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from avatar.audio.loudness import loudness_per_frame
 from avatar.data.scorers.sync import sync_of
-from avatar.data.sync.agreement import LOUDNESS_WEIGHT
+from avatar.data.sync.agreement import LOUDNESS_WEIGHT, strange_level
 from avatar.data.sync.envelope import correlation_at
 from avatar.data.sync.model import SyncModel
 from avatar.train.motion_cache import ITEMS_PER_SHARD, ItemMaker, load_items
 from avatar.train.sync import as_tracked, sync_items
 from avatar.types import DEFAULT_FPS
 
-LEAST_FRAMES, MOST_FRAMES = 60, 200
+LEAST_FRAMES, MOST_FRAMES = 45, 250
 NAMES = ("likeness", "prominence", "loudness")
 KINDS = ("own", "other", "half")
+LENGTHS = (0, 75, 100, 150, 1000)  # frames
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def main() -> int:
     for kind in KINDS:
         words = [
             f"{name} {mean:.3f} ± {spread:.3f}"
-            for name, mean, spread in zip(NAMES, fitted[kind].mean(axis=0), fitted[kind].std(axis=0), strict=True)
+            for name, mean, spread in zip(NAMES, *_spread(fitted[kind][:, :3]), strict=True)
         ]
         print(f"{kind:6} {', '.join(words)}")
     together, apart = discriminant(fitted["own"][:, [0, 2]], fitted["other"][:, [0, 2]])
@@ -72,11 +75,32 @@ def main() -> int:
         ("likeness", (1, 0, 0)),
         ("likeness and loudness", (1, 0, LOUDNESS_WEIGHT)),
     ):
-        own, other, half = (held_out[kind] @ np.array(weights) for kind in KINDS)
+        own, other, half = (held_out[kind] @ np.array((*weights, 0)) for kind in KINDS)
         print(
             f"held out, {words}: own above another's {auc(own, other):.4f}, above half of another's {auc(own, half):.4f}"
         )
+    print_by_length(fitted)
     return 0
+
+
+def print_by_length(rows: dict[str, np.ndarray]) -> None:
+    """The level of strange sound as a + b / sqrt(frames), and margins by length."""
+    other = rows["other"]
+    terms = np.stack([np.ones(len(other)), 1 / np.sqrt(other[:, 3])], axis=1)
+    long, short = np.linalg.lstsq(terms, other[:, 0], rcond=None)[0]
+    print(f"strange sound is alike by {long:.3f} + {short:.3f} / sqrt(frames)")
+    margins = {kind: row[:, 0] - [strange_level(int(n)) for n in row[:, 3]] for kind, row in rows.items()}
+    limit = np.percentile(margins["other"], 95)
+    print(
+        f"margin that 95 % of strange sounds stay below: {limit:.3f}; own sound below it {share(margins['own'] < limit)}"
+    )
+    for low, high in pairwise(LENGTHS):
+        own, strange = (margins[kind][(rows[kind][:, 3] >= low) & (rows[kind][:, 3] < high)] for kind in KINDS[:2])
+        print(f"  {low} to {high} frames: own below {share(own < limit)}, strange above {share(strange >= limit)}")
+
+
+def share(chosen: np.ndarray) -> str:
+    return f"{np.mean(chosen):.3f} ({chosen.sum()} of {len(chosen)})"
 
 
 def spoken(arguments: argparse.Namespace, split: str, first: int, shards: int) -> list[Spoken]:
@@ -95,8 +119,8 @@ def spoken(arguments: argparse.Namespace, split: str, first: int, shards: int) -
 
 
 def measured(model: SyncModel, items: list[Spoken], count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Kind of sound to (n, 3): likeness, prominence and loudness at the best offset."""
-    rows: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in KINDS}
+    """Kind of sound to (n, 4): likeness, prominence and loudness at the best offset, and over how many frames."""
+    rows: dict[str, list[tuple[float, float, float, int]]] = {kind: [] for kind in KINDS}
     for _ in range(count):
         item, other = (items[rng.integers(len(items))] for _ in range(2))
         frames = int(min(len(item.lips), rng.integers(LEAST_FRAMES, MOST_FRAMES)))
@@ -112,7 +136,7 @@ def measured(model: SyncModel, items: list[Spoken], count: int, rng: np.random.G
             result = sync_of(model, sound.features, lips, found > 0)
             if result is not None:
                 heard, _ = correlation_at(result.offset_frames, lips[:, 0], found > 0, sound.loudness)
-                rows[kind].append((1 - result.distance, result.confidence, heard))
+                rows[kind].append((1 - result.distance, result.confidence, heard, result.num_windows))
     return {kind: np.array(values) for kind, values in rows.items()}
 
 
@@ -121,6 +145,10 @@ def discriminant(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     within, apart = (np.cov(own.T) + np.cov(other.T)) / 2, own.mean(axis=0) - other.mean(axis=0)
     together, diagonal = np.linalg.solve(within, apart), apart / np.diag(within)
     return float(together[1] / together[0]), float(diagonal[1] / diagonal[0])
+
+
+def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.mean(axis=0), values.std(axis=0)
 
 
 def auc(high: np.ndarray, low: np.ndarray) -> float:

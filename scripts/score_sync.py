@@ -1,8 +1,8 @@
 """Measures the sync scorer and the envelope baseline on real clips.
 
 CLIPS_DIR has a manifest.csv (here or one folder up) with the columns path, kind and sync_tier. Each clip's face is tracked
-once; tracks are kept in TRACKS_DIR. Prints one line a clip, then, for our scorer, for it with SyncNet's confidence (how far
-the offset stands out) and for the envelope:
+once; tracks are kept in TRACKS_DIR. Prints one line a clip, then, for our scorer's `sync_conf` and its `sync_margin`, for it
+with SyncNet's confidence (how far the offset stands out) and for the envelope:
 
 - AUC of the confidence of tier A above tier C;
 - AUC of true sound above another tier A clip's sound, over the same frames: what is true here is known;
@@ -30,7 +30,7 @@ import numpy as np
 
 from avatar.audio.loudness import loudness_per_frame
 from avatar.data.scorers.sync import sync_of
-from avatar.data.sync.agreement import agreement
+from avatar.data.sync.agreement import agreement, margin
 from avatar.data.sync.envelope import envelope_sync
 from avatar.data.sync.lag_curve import SyncResult
 from avatar.data.sync.lips import tracked_lips
@@ -96,13 +96,22 @@ def main() -> int:
         result = sync_of(model, sound.features, lips, found)
         return result and replace(result, confidence=agreement(result, lips[:, 0], found, sound.loudness))
 
+    def by_margin(lips: np.ndarray, found: np.ndarray, sound: Sound) -> SyncResult | None:
+        result = sync_of(model, sound.features, lips, found)
+        return result and replace(result, confidence=margin(result))
+
     def by_prominence(lips: np.ndarray, found: np.ndarray, sound: Sound) -> SyncResult | None:
         return sync_of(model, sound.features, lips, found)
 
     def by_envelope(lips: np.ndarray, found: np.ndarray, sound: Sound) -> SyncResult | None:
         return envelope_sync(lips[:, 0], found, sound.loudness)
 
-    judges: dict[str, Judge] = {"sync": by_model, "prominence": by_prominence, "envelope": by_envelope}
+    judges: dict[str, Judge] = {
+        "sync": by_model,
+        "margin": by_margin,
+        "prominence": by_prominence,
+        "envelope": by_envelope,
+    }
     print_clips(clips, judges)
     shifts = sorted({-shift for shift in arguments.plant} | set(arguments.plant))
     for name, judge in judges.items():

@@ -67,6 +67,7 @@ _GROUPS: dict[str, list[pa.Field]] = {
     "sync": [
         pa.field("sync_backend", _TEXT),
         *_fields(_REAL, "sync_conf sync_dist"),
+        pa.field("sync_margin", _REAL, metadata={"doc": "likeness above that of strange sound as long; ours only"}),
         pa.field("sync_offset_frames", _REAL, metadata={"doc": "at 25 fps; > 0: the audio is early, must be delayed"}),
         pa.field("sync_offset_ms", _REAL, metadata={"doc": "> 0: the audio is early and must be delayed by so much"}),
         *_fields(_INT, "sync_n_windows sync_speaker_track"),
@@ -113,7 +114,7 @@ _GROUPS: dict[str, list[pa.Field]] = {
         *_fields(_REAL, "valence arousal dominance"),
         *_fields(_TEXT, "sex age_group ethnicity"),  # declared by the corpus or the person
         *_fields(_PROBS, "apparent_ethnicity_probs apparent_age_probs apparent_sex_probs"),
-        pa.field("label_source", _TEXT, metadata={"doc": "declared or model"}),
+        pa.field("label_source", _TEXT, metadata={"doc": "declared, model, or declared and model: label_backend has the models"}),
         pa.field("label_backend", _TEXT),
         pa.field("style", _TEXT),
     ],

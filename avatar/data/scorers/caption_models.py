@@ -132,12 +132,15 @@ class EndpointModel:
         request = urllib.request.Request(f"{self.endpoint}/chat/completions", json.dumps(body).encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as reply:
-                return str(json.loads(reply.read())["choices"][0]["message"]["content"])
+                said = json.loads(reply.read())["choices"][0]["message"]["content"]
         except urllib.error.HTTPError as err:
             words = err.read(300).decode("utf-8", "replace")
             raise ModelError(f"{self.endpoint} answered {err.code} {err.reason}: {words}") from err
         except (OSError, ValueError, KeyError, IndexError, TypeError) as err:
             raise ModelError(f"{self.endpoint} did not answer a chat completion ({type(err).__name__}: {err})") from err
+        if not isinstance(said, str):  # null where a model only reasoned, or refused
+            raise ModelError(f"{self.endpoint} answered without text ({said!r}); give {self.name} more max_new_tokens")
+        return said
 
 
 def _reduced(picture: np.ndarray) -> Image.Image:

@@ -5,8 +5,6 @@ Source: Sa2VA (arXiv 2501.04001), section 3.3, the three levels of Ref-SAV
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
@@ -17,29 +15,8 @@ YELLOW = (255, 255, 0)
 NUM_FRAMES = 8
 _GREY = 127
 _LINE = 3 / 512  # of the picture's longer side
-_FACE = 1.3  # of the landmarks' box
-_BODY = (
-    3.2,
-    0.7,
-    4.0,
-)  # of the face's box: width, how far up from its top, how far down from its bottom, in its heights
+_BODY = 3.2, 0.7, 4.0  # of the face's box: width, how far up from its top, how far down from its bottom, in its heights
 _MASK = 0.5
-
-
-@dataclass(frozen=True)
-class PersonPictures:
-    """What the object level looks at.
-
-    Attributes:
-        best: index of the frame with the largest face.
-        face, body: crops of it, untouched.
-        masked: the whole frame, all but the person grey.
-    """
-
-    best: int
-    face: np.ndarray
-    body: np.ndarray
-    masked: np.ndarray
 
 
 def even_indices(num_frames: int, count: int = NUM_FRAMES) -> list[int]:

@@ -185,7 +185,7 @@ class _Asking:
         read: Callable[[str], T],
         cold: bool,
     ) -> T:
-        key = _digest(model.name, prompt, shown)
+        key = _digest(f"{model.name}|{self.scorer.temperature:g}|{self.scorer.seed}", prompt, shown)
         known = self.kept.get(call)
         if known and known["key"] == key and known["status"] == "read":
             return read(known["answer"])
@@ -229,8 +229,8 @@ def _made(model: str | VisionModel, endpoint: str | None, options: dict[str, Any
     return TransformersModel(model, **options) if endpoint is None else EndpointModel(endpoint, model, **options)
 
 
-def _digest(name: str, prompt: str, shown: Sequence[np.ndarray]) -> str:
-    digest = hashlib.sha256(f"{name}|{prompts.PROMPT_VERSION}|{prompt}".encode())
+def _digest(asked: str, prompt: str, shown: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256(f"{asked}|{prompts.PROMPT_VERSION}|{prompt}".encode())
     for picture in shown:
         digest.update(str(picture.shape).encode() + np.ascontiguousarray(picture).tobytes())
     return digest.hexdigest()[:16]

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from avatar.data.clip_media import ClipMedia
@@ -18,6 +17,7 @@ from avatar.data.manifest import columns
 from avatar.data.readers.layout import emotion_word
 from avatar.data.scorer import WeightSpec, register
 from avatar.data.scorers.model_card import named_weights
+from avatar.data.scorers.pretrained import PictureInput, batch_of
 from avatar.errors import MissingDependencyError, OptionError, WeightsError
 from avatar.identity.crop import SquareCrop
 from avatar.types import MODEL_SAMPLE_RATE_HZ
@@ -25,7 +25,6 @@ from avatar.types import MODEL_SAMPLE_RATE_HZ
 _FACE_SCALE = 1.5  # of the mesh's longer side
 _MIN_FACE_PX = 32
 _DEMOGRAPHICS = ("age", "sex", "ethnicity")
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,7 @@ class LabelScorer:
     def score(self, clip: ClipMedia) -> dict[str, Any]:
         """What the models say; columns that the corpus declares are left alone."""
         values: dict[str, Any] = {}
+        names_feeling = False  # that nobody declared
         for kind, classifier in self._classifiers.items():
             declared = clip.row.get({"emotion_voice": "emotion", "age": "age_group"}.get(kind, kind))
             if declared is not None and not self.replace_declared:
@@ -132,11 +132,13 @@ class LabelScorer:
             if _KINDS[kind].column == "emotion_probs":
                 values["emotion_label_set"] = "|".join(classifier.classes)
                 if declared is None:
+                    names_feeling = True
                     values["emotion"] = emotion_word(likeliest) or likeliest
         if values:
             basis = f"; legal basis: {self.legal_basis}" if self.legal_basis else ""
             values["label_backend"] = ", ".join(f"{kind}={name}" for kind, name in self.models.items()) + basis
-            values["label_source"] = clip.row.get("label_source") or "model"
+            said = clip.row.get("label_source")
+            values["label_source"] = (f"{said} and model" if names_feeling else said) if said else "model"
         return values
 
     def _probabilities(self, clip: ClipMedia, classifier: _Classifier) -> np.ndarray | None:
@@ -167,16 +169,14 @@ class _Classifier:
     def __init__(self, kind: str, name: str, hears: bool, device: str) -> None:
         import torch
         from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, AutoModelForImageClassification
-        from transformers.image_processing_base import ImageProcessingMixin
 
         self.hears, self.device, self._torch = hears, device, torch
         try:
             if hears:
                 self._extractor = AutoFeatureExtractor.from_pretrained(name)
                 self._model = AutoModelForAudioClassification.from_pretrained(name)
-                given: Mapping[str, Any] = {}
             else:
-                given, _ = ImageProcessingMixin.get_image_processor_dict(name)
+                self._input = PictureInput.read(name, crops=False)
                 self._model = AutoModelForImageClassification.from_pretrained(name)
         except (OSError, ValueError, KeyError) as err:
             raise MissingDependencyError(
@@ -188,16 +188,11 @@ class _Classifier:
         self.classes = tuple(str(names[i]) for i in range(len(names)))
         if all(one.startswith("LABEL_") for one in self.classes):
             raise WeightsError(f"{name} has no names for its classes; add id2label to its config.json")
-        size = given.get("crop_size") or given.get("size") or 224
-        self.side_px = int(size if isinstance(size, int) else size.get("height") or size.get("shortest_edge"))
-        self._mean = np.array(given.get("image_mean") or _IMAGENET_MEAN, np.float32)
-        self._std = np.array(given.get("image_std") or _IMAGENET_STD, np.float32)
+        self.side_px = 0 if hears else self._input.side_px
 
     def of_faces(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """(C,) mean probabilities."""
-        stacked = np.stack([cv2.resize(face, (self.side_px, self.side_px)) for face in faces]).astype(np.float32)
-        pixels = ((stacked / 255 - self._mean) / self._std).transpose(0, 3, 1, 2)
-        return self._softmax(pixel_values=self._torch.from_numpy(np.ascontiguousarray(pixels)))
+        return self._softmax(pixel_values=batch_of(np.stack(faces), self._input))
 
     def of_sound(self, samples: np.ndarray) -> np.ndarray:
         """(C,) probabilities of 16 kHz sound."""

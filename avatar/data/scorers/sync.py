@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avatar.data.sync.lag_curve import SyncResult
     from avatar.data.sync.model import SyncModel
 
-BACKEND = "avatar-sync-2"
+BACKEND = "avatar-sync-3"
 SYNC_COLUMNS = "sync_backend sync_conf sync_dist sync_offset_frames sync_offset_ms sync_n_windows sync_speaker_track"
 
 
@@ -27,12 +27,12 @@ SYNC_COLUMNS = "sync_backend sync_conf sync_dist sync_offset_frames sync_offset_
 class SyncScorer:
     """Fills the sync columns; of several faces, the one with the highest confidence is the speaker.
 
-    Null where there is no sound, no tracked face, or less than about 1.5 s of both.
+    Null where there is no sound, no tracked face, or less than about 0.8 s of both.
     """
 
     name = "sync"
-    version = "2"
-    columns = columns(*SYNC_COLUMNS.split(), "sync_envelope_conf", "sync_envelope_offset_ms")
+    version = "3"
+    columns = columns(*SYNC_COLUMNS.split(), "sync_margin", "sync_envelope_conf", "sync_envelope_offset_ms")
     weights: tuple[WeightSpec, ...] = ()
 
     def setup(self) -> None:
@@ -69,7 +69,7 @@ class SyncScorer:
         self, track: FaceTrack, clip: ClipMedia, speech: Waveform, heard: np.ndarray
     ) -> dict[str, Any] | None:
         from avatar.audio.loudness import loudness_per_frame
-        from avatar.data.sync.agreement import agreement
+        from avatar.data.sync.agreement import agreement, margin
         from avatar.data.sync.envelope import envelope_sync
 
         held = track_over_clip(track, clip.num_frames)
@@ -80,7 +80,10 @@ class SyncScorer:
         if result is None:
             return None
         loudness = loudness_per_frame(speech, len(lips), clip.fps)
-        values = sync_columns(result, clip.fps) | {"sync_conf": agreement(result, lips[:, 0], found, loudness)}
+        values = sync_columns(result, clip.fps) | {
+            "sync_conf": agreement(result, lips[:, 0], found, loudness),
+            "sync_margin": margin(result),
+        }
         beside = envelope_sync(lips[:, 0], found, loudness)
         if beside is not None:
             values["sync_envelope_conf"] = beside.confidence

@@ -290,6 +290,17 @@ def test_an_endpoint_that_fails_is_named(
     assert ("500" in error and "out of memory" in error) or "JSON was asked for" in error
 
 
+def test_an_endpoint_that_says_nothing_is_asked_again_and_never_quoted_as_none(
+    endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    server = endpoint([(200, None), (200, VIDEO)])
+    scorer = CaptionScorer("m", server.address, wait_s=0.0)
+    values, error = score_clip(scorer, DrawnClip(tmp_path, has_face=False))
+    assert error is None and values["caption_video"] == "She talks and nods."
+    with pytest.raises(ModelError, match="without text"):
+        EndpointModel(endpoint([(200, None)]).address, "m").ask("Describe.", [], 0.0, 0)
+
+
 def test_an_endpoint_that_is_not_there_and_one_that_is_no_address_are_named() -> None:
     with pytest.raises(ModelError, match="did not answer"):
         EndpointModel("http://127.0.0.1:9/v1", "m", timeout_s=2).ask("x", [], 0.0, 0)

@@ -103,6 +103,12 @@ def test_what_the_corpus_declares_wins(models: dict[str, str]) -> None:
     assert beside["label_source"] == "declared"
 
 
+def test_a_feeling_that_a_model_names_is_not_called_declared_because_another_label_is(models: dict[str, str]) -> None:
+    values = labelled(LabelledClip(language="mi", label_source="declared"), models={"emotion": models["emotion"]})
+    assert values["emotion"] in ("neutral", "happy", "sad")
+    assert values["label_source"] == "declared and model"
+
+
 def test_without_a_face_or_sound_there_is_no_opinion(models: dict[str, str]) -> None:
     clip = LabelledClip(has_face=False, has_sound=False)
     assert labelled(clip, models={"emotion": models["emotion"], "language": models["language"]}) == {}

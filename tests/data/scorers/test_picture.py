@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from avatar.data.clip_media import ClipMedia, FaceTrack
+from avatar.data.curation.config import CurationConfig
+from avatar.data.curation.limits import Limit
 from avatar.data.scorer import create_scorer, score_clip
 from avatar.data.scorers.picture import (
     blockiness,
@@ -68,6 +70,8 @@ def test_brightness_falls_with_the_gain_and_stays_apart_after_compression(
     values = [scored((frames * gain).astype(np.uint8)) for gain in GAINS]
     brightness = np.array([v["brightness_mean"] for v in values])
     np.testing.assert_allclose(brightness[1:] / brightness[0], GAINS[1:], atol=0.03)
+    limit = _limit("dark")
+    assert [limit.rejects(v) for v in values] == [False, False, False, True]
     dark = [v["dark_frac"] for v in values]
     assert dark == sorted(dark) and dark[-1] > dark[0] + 0.1
     assert scored(np.maximum(frames, 253))["bright_frac"] > 0.95
@@ -80,7 +84,12 @@ def test_sharpness_falls_with_blur_and_stays_apart_after_compression(
     for name in ("lap_var_512", "sharpness_512"):
         for sharper, softer in zip(values, values[1:], strict=False):
             assert sharper[name] > 1.4 * softer[name]
-    assert values[1]["sharpness_512"] > 5 > values[2]["sharpness_512"]  # the limit of `blurred_picture`
+    limit = _limit("blurred_picture")
+    assert [limit.rejects(v) for v in values] == [False, False, True, True]
+
+
+def _limit(reason: str) -> Limit:
+    return next(limit for limit in CurationConfig.load().limits if limit.reason == reason)
 
 
 def test_a_dark_picture_is_as_sharp_as_a_light_one(scored: Callable[..., Values], picture: np.ndarray) -> None:
