@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from avatar.data.augmentation.guard import GuardReport
-from avatar.data.augmentation.offline import change_clip
+from avatar.data.augmentation.offline import change_clip, elsewhere, face_width_px, track_face
 from avatar.data.augmentation.style import FILTERS, ColourStatistics, Restyle, colour_transfer
 from avatar.data.clip_sources import find_clips
 from avatar.emotion.voice import measure_prosody
@@ -47,17 +48,22 @@ def main() -> int:
     styled: dict[str, list[dict[str, float]]] = defaultdict(list)
     rows, frames = [], []
     for k, (pictures, speech) in enumerate(clips):
+        tracked = track_face(pictures)
         for factor in FACTORS:
-            changed = change_clip(pictures, speech, factor, lambda image: image)
+            changed = change_clip(pictures, speech, factor, _as_it_is, tracked=tracked)
             stretched[factor].append(_of_stretched(speech, changed.speech, changed.report))
+        width = face_width_px(tracked)
         looks: dict[str, Restyle] = {
-            "original": lambda image: image,
+            "original": _as_it_is,
             "colours": _colours(pictures, clips[(k + 1) % len(clips)][0]),
+            **{name: made(width) for name, made in FILTERS.items()},
         }
-        looks |= FILTERS
         for name, restyle in looks.items():
-            report = change_clip(pictures, speech, 1.0, restyle).report
+            report = change_clip(pictures, speech, 1.0, restyle, tracked=tracked).report
             styled[name].append(_of_styled(pictures, restyle, report))
+        resound = partial(elsewhere, rng=np.random.default_rng(k))
+        report = change_clip(pictures, speech, 1.0, _as_it_is, tracked=tracked, resound=resound).report
+        styled["sound elsewhere"].append(_of_styled(pictures, _as_it_is, report))
         middle = len(pictures) // 2
         rows.append([restyle(pictures[middle]) for restyle in looks.values()])
         if not frames:
@@ -69,6 +75,10 @@ def main() -> int:
     (arguments.out / "augmentation.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
+
+
+def _as_it_is(image: np.ndarray) -> np.ndarray:
+    return image
 
 
 def _read(path: Path, seconds: float) -> tuple[np.ndarray, Waveform]:

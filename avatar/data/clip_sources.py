@@ -98,7 +98,7 @@ def labels_of(values: Mapping[str, Any]) -> dict[str, str | dict[str, float]]:
     """
     labels: dict[str, str | dict[str, float]] = {}
     for key, value in values.items():
-        if key not in _NO_LABELS and isinstance(value, str) and value and len(value) < 80:
+        if key not in _NO_LABELS and isinstance(value, str) and value and (len(value) < 80 or key == "emotion"):
             labels[key] = _emotion(value) if key == "emotion" else value
     names, probabilities = str(values.get("emotion_label_set") or "").split("|"), values.get("emotion_probs")
     if probabilities and len(names) == len(probabilities) and values.get("label_source") != "declared":

@@ -10,7 +10,7 @@ import csv
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from avatar.data.augmentation.style import Restyle, random_style
 from avatar.data.clip_dataset import MADE_FROM, ClipEntry, cells_of
 from avatar.data.clip_sources import MANIFEST, SourceClip, find_clips
 from avatar.data.sync.lag_curve import SyncResult
+from avatar.data.synthetic.augment import colour
+from avatar.emotion.labels import EMOTIONS
 from avatar.errors import FaceError, MediaError, OptionError
 from avatar.media import read_waveform, write_video
 from avatar.media.output import staged
@@ -31,7 +33,8 @@ from avatar.types import DEFAULT_FPS, Waveform
 if TYPE_CHECKING:
     from avatar.data.sync.model import SyncModel
 
-_COLUMNS = ("path", "identity", "split", "style", MADE_FROM, "stretch", "guard")
+_COLUMNS = ("path", "identity", "split", "style", MADE_FROM, "stretch", "sound", "guard")
+Tracked = tuple[np.ndarray, np.ndarray]  # landmarks (T, 478, 3), px, and (T,) whether the face is found
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class AugmentOptions:
         seed: of all chance.
         limits: of the guard.
         restyle: a style for all clips instead of a random one, with its name; see `style.image_to_image`.
+        sound: share of the made clips whose sound is put into another room, microphone or noise; 0 for none.
     """
 
     by: tuple[str, ...] = ("emotion", "ethnicity")
@@ -53,10 +57,13 @@ class AugmentOptions:
     seed: int = 0
     limits: GuardLimits = GuardLimits()
     restyle: tuple[str, Restyle] | None = None
+    sound: float = 0.3
 
     def __post_init__(self) -> None:
         if self.wanted < 1 or self.per_clip < 1:
             raise OptionError(f"wanted and per_clip must be 1 or more, not {self.wanted} and {self.per_clip}")
+        if not 0 <= self.sound <= 1:
+            raise OptionError(f"sound is a share of the made clips, between 0 and 1, not {self.sound}")
 
 
 def plan_augmentation(clips: Sequence[SourceClip], options: AugmentOptions) -> list[tuple[int, int]]:
@@ -114,25 +121,25 @@ def _make(
     clip: SourceClip, version: int, path: Path, options: AugmentOptions, pictures: _Pictures
 ) -> tuple[dict[str, str], GuardReport]:
     rng = np.random.default_rng((options.seed, zlib.crc32(clip.clip_id.encode()), version))
-    factor = float(rng.uniform(*FACTORS))
+    factor, is_resounded = float(rng.uniform(*FACTORS)), bool(rng.random() < options.sound)
     try:
         with clip.file() as file:
             speech, frames = read_waveform(file), np.stack(list(read_video(file, DEFAULT_FPS)))
-        style, restyle = options.restyle or random_style(rng, frames[0], pictures.any)
-        changed = change_clip(frames, speech, factor, restyle, options.limits)
+        tracked = track_face(frames)
+        style, restyle = options.restyle or random_style(rng, frames[0], face_width_px(tracked), pictures.any)
+        resound = partial(elsewhere, rng=rng) if is_resounded else None
+        changed = change_clip(frames, speech, factor, restyle, limits=options.limits, tracked=tracked, resound=resound)
     except (MediaError, FaceError) as err:  # of the clip itself: it is named, and the others go on
         style, report = "", GuardReport(0.0, float("inf"), 0.0, 0.0, (str(err),))
     else:
         report = changed.report
         if report.passes:
             write_video(path, iter([changed.frames]), fps=DEFAULT_FPS, speech=changed.speech, overwrite=True)
-    labels = {
-        key: value if isinstance(value, str) else max(value, key=lambda k: value[k])
-        for key, value in clip.labels.items()
-    }
+    labels = {key: _written(value) for key, value in clip.labels.items()}
     person = clip.person or clip.clip_id  # so that a clip and what was made from it are never held apart
     row = {**labels, "path": path.name, "identity": person, "split": clip.split or "", "style": style}
-    return {**row, MADE_FROM: clip.clip_id, "stretch": f"{factor:.4f}", "guard": "; ".join(report.reasons)}, report
+    row |= {"stretch": f"{factor:.4f}", "sound": "elsewhere" if is_resounded else "", MADE_FROM: clip.clip_id}
+    return {**row, "guard": "; ".join(report.reasons)}, report
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,14 @@ class ChangedClip:
 
 
 def change_clip(
-    frames: np.ndarray, speech: Waveform, factor: float, restyle: Restyle, limits: GuardLimits | None = None
+    frames: np.ndarray,
+    speech: Waveform,
+    factor: float,
+    restyle: Restyle,
+    *,
+    limits: GuardLimits | None = None,
+    tracked: Tracked | None = None,
+    resound: Callable[[Waveform], Waveform] | None = None,
 ) -> ChangedClip:
     """Stretches and restyles a clip, tracks it again and compares.
 
@@ -161,18 +175,19 @@ def change_clip(
         factor: of the length.
         restyle: of every frame.
         limits: of the guard; None for the usual ones.
+        tracked: what `track_face` says of the frames; None to have it done here.
+        resound: of the sound, after it is stretched; None leaves it.
 
     Raises:
         FaceError: the clip shows no face to begin with.
     """
-    from avatar.identity.mediapipe_faces import thread_faces
-
-    before, known = thread_faces().track(frames)
-    if not known.any():
-        raise FaceError("no face is found in the clip")
-    made = np.stack([restyle(frame) for frame in stretch_frames(frames, factor)])
+    before, known = tracked or track_face(frames)
+    made = stretch_frames(frames, factor)
+    for k, frame in enumerate(made):  # in place: a few seconds of full HD are a gigabyte
+        made[k] = restyle(frame)
     sound = stretch_sound(speech, factor)
-    after, found = thread_faces().track(made)
+    sound = resound(sound) if resound else sound
+    after, found = _tracked(made)
     report = check_changed(
         stretch_series(before, factor),
         after,
@@ -183,6 +198,50 @@ def change_clip(
         stretch=factor,
     )
     return ChangedClip(made, sound, report)
+
+
+def track_face(frames: np.ndarray) -> Tracked:
+    """The face of a clip: landmarks (T, 478, 3), px, and (T,) bool whether it is found.
+
+    Raises:
+        FaceError: it is found nowhere.
+    """
+    tracked = _tracked(frames)
+    if not tracked[1].any():
+        raise FaceError("no face is found in the clip")
+    return tracked
+
+
+def face_width_px(tracked: Tracked) -> float:
+    """Between the outermost landmarks, the median over the frames that show a face."""
+    landmarks, found = tracked
+    return float(np.median(np.ptp(landmarks[found, :, 0], axis=1)))
+
+
+def elsewhere(speech: Waveform, rng: np.random.Generator) -> Waveform:
+    """The same speech as loud, in another room, through another microphone, with noise: see `avatar.data.synthetic.augment`."""
+    level = float(np.sqrt((speech.samples**2).mean()))
+    changed = colour(speech.samples, rng) * level
+    return Waveform((changed / max(1.0, float(np.abs(changed).max()))).astype(np.float32), speech.sample_rate_hz)
+
+
+def _tracked(frames: np.ndarray) -> Tracked:
+    from avatar.identity.mediapipe_faces import thread_faces
+
+    return thread_faces().track(frames)
+
+
+def _written(label: str | dict[str, float]) -> str:
+    """A label as the manifest has it: a mix of emotions stays one, of others the likeliest is told."""
+    if isinstance(label, str):
+        return label
+    if set(label) <= set(EMOTIONS):
+        total = sum(label.values())
+        parts = {
+            name: int(1000 * share / total) / 1000 for name, share in label.items() if name != "neutral"
+        }  # sum <= 1
+        return ",".join(f"{name}:{part:g}" for name, part in parts.items() if part > 0) or "neutral"
+    return max(label, key=lambda name: label[name])
 
 
 def _sync(speech: Waveform, landmarks: np.ndarray, found: np.ndarray) -> SyncResult | None:

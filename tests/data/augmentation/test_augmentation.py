@@ -10,11 +10,19 @@ import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from avatar.data.augmentation.guard import check_changed, envelope_offset_s
-from avatar.data.augmentation.offline import AugmentOptions, augment_rare, change_clip, plan_augmentation
+from avatar.data.augmentation.offline import (
+    AugmentOptions,
+    _written,
+    augment_rare,
+    change_clip,
+    elsewhere,
+    plan_augmentation,
+)
 from avatar.data.augmentation.stretch import stretch_frames, stretch_series, stretch_sound
 from avatar.data.augmentation.style import (
     STYLES,
     ColourStatistics,
+    Restyle,
     colour_transfer,
     drawn,
     grey,
@@ -22,8 +30,9 @@ from avatar.data.augmentation.style import (
     painted,
     random_style,
 )
-from avatar.data.clip_sources import SourceClip, find_clips
+from avatar.data.clip_sources import SourceClip, find_clips, labels_of
 from avatar.data.sync.lag_curve import SyncResult
+from avatar.emotion.labels import EMOTIONS
 from avatar.errors import OptionError
 from avatar.face_mesh import INNER_LIP_PAIRS, canonical_vertices
 from avatar.media import read_picture, write_video
@@ -117,18 +126,42 @@ def test_colours_are_taken_over_but_not_a_complexion() -> None:
     assert np.abs(colour_transfer(own, ColourStatistics.of(far), 0.0)(one).astype(int) - one).max() <= 1
 
 
-@pytest.mark.parametrize("style", [painted, drawn, grey])
-def test_a_style_flattens_and_keeps_the_size(style: object) -> None:
+@pytest.mark.parametrize("style", [painted(120), drawn(120), grey])
+def test_a_style_keeps_the_size_and_not_the_picture(style: Restyle) -> None:
     image = read_picture(PORTRAIT)[:200, 150:350]
-    out = style(image)  # type: ignore[operator]
+    out = style(image)
     assert out.shape == image.shape and out.dtype == np.uint8 and not np.array_equal(out, image)
+
+
+def test_paint_takes_grain_away_and_leaves_edges() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.where(np.arange(80)[None, :, None] < 40, 70, 180) * np.ones((80, 80, 3))
+    out = painted(180)((clean + 6 * rng.standard_normal(clean.shape)).clip(0, 255).astype(np.uint8)).astype(float)
+    assert out[10:-10, 10:30].std() < 3  # of 6
+    rise = np.diff(out[10:-10, :, 0].mean(axis=0))
+    assert rise.argmax() == 39 and rise.max() > 0.8 * 110
+
+
+def test_brush_and_pen_go_by_the_face() -> None:
+    image = read_picture(PORTRAIT)[:200, 150:350]
+    twice = image.repeat(2, axis=0).repeat(2, axis=1)
+    for style in (painted, drawn):
+        small, large = style(180)(image).astype(int), style(360)(twice)[::2, ::2].astype(int)
+        unscaled = style(180)(twice)[::2, ::2].astype(int)
+        assert np.abs(small - large).mean() < 0.75 * np.abs(small - unscaled).mean()
+
+
+def test_lines_are_drawn_where_light_gives_way_to_dark_and_not_on_flat_ground() -> None:
+    image = np.where(np.arange(80)[None, :, None] < 40, 70, 180) * np.ones((80, 80, 3), int)
+    light, out = 180, drawn(160)(image.astype(np.uint8)).mean(axis=2)
+    assert out[40, 34:40].min() < 0.7 * out[40, 5] and abs(out[40, 70] - light) < 25
 
 
 def test_a_style_is_fixed_within_a_clip_and_named() -> None:
     image = read_picture(PORTRAIT)[:128, 150:300]
     names = set()
     for seed in range(12):
-        name, restyle = random_style(np.random.default_rng(seed), image, lambda rng: image[::-1])
+        name, restyle = random_style(np.random.default_rng(seed), image, 60, lambda rng: image[::-1])
         names.add(name)
         assert np.array_equal(restyle(image), restyle(image.copy()))
     assert names <= set(STYLES) and len(names) > 1
@@ -192,6 +225,38 @@ def test_rare_cells_are_filled_up_and_common_ones_left() -> None:
     assert plan == [(9, 0), (9, 1), (9, 2)]
     with pytest.raises(OptionError, match="wanted and per_clip"):
         AugmentOptions(wanted=0)
+    with pytest.raises(OptionError, match="share of the made clips, between 0 and 1, not 1.5"):
+        AugmentOptions(sound=1.5)
+
+
+def test_sound_from_elsewhere_is_as_loud_and_in_time() -> None:
+    opening, speech = talking()
+    for seed in range(4):
+        other = elsewhere(speech, np.random.default_rng(seed))
+        assert other.samples.shape == speech.samples.shape and np.abs(other.samples).max() <= 1
+        assert other.samples.std() == pytest.approx(speech.samples.std(), rel=0.3)
+        assert not np.allclose(other.samples, speech.samples, atol=0.01)
+        assert abs(envelope_offset_s(opening, other)) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("label", "written", "read"),
+    [
+        ("sad", "sad", "sad"),
+        ({"happy": 0.7, "neutral": 0.3}, "happy:0.7", {"happy": 0.7, "neutral": 0.3}),
+        ({"happy": 2.0, "sad": 1.0}, "happy:0.666,sad:0.333", {"happy": 0.666, "sad": 0.333, "neutral": 0.001}),
+        ({"neutral": 1.0}, "neutral", "neutral"),
+        ({"apparent 0": 0.2, "apparent 1": 0.8}, "apparent 1", "apparent 1"),
+    ],
+)
+def test_a_mixed_label_stays_mixed(label: str | dict[str, float], written: str, read: str | dict[str, float]) -> None:
+    assert _written(label) == written
+    assert labels_of({"emotion": written})["emotion"] == (pytest.approx(read) if isinstance(read, dict) else read)
+
+
+def test_a_mix_of_all_emotions_is_read_back() -> None:
+    mix = {name: 1 / len(EMOTIONS) for name in EMOTIONS}
+    assert labels_of({"emotion": _written(mix)})["emotion"] == pytest.approx(mix, abs=0.01)
 
 
 @pytest.mark.slow
@@ -202,7 +267,7 @@ def test_made_clips_are_a_folder_to_train_on(tmp_path: Path) -> None:
     write_video(tmp_path / "in/one.mp4", iter([frames]), fps=25, speech=speech)
     write_video(tmp_path / "in/none.mp4", iter([frames * 0]), fps=25, speech=speech)
     (tmp_path / "in/manifest.csv").write_text("path,emotion\none.mp4,sad\nnone.mp4,sad\n")
-    options = AugmentOptions(by=("emotion",), wanted=6, per_clip=2)
+    options = AugmentOptions(by=("emotion",), wanted=6, per_clip=2, sound=1.0)
     folder, reports = augment_rare([tmp_path / "in"], tmp_path / "out", options)
     assert [name for name, report in reports.items() if report.passes] == ["one-v0.mp4", "one-v1.mp4"]
     left_out = list(csv.DictReader((folder / "left_out.csv").open()))
@@ -210,6 +275,7 @@ def test_made_clips_are_a_folder_to_train_on(tmp_path: Path) -> None:
     clips = find_clips([folder])
     assert [(clip.person, clip.split) for clip in clips] == [("one", None)] * 2
     assert clips[0].labels["style"] in STYLES and clips[0].labels["made_from"] == "one"
+    assert clips[0].labels["sound"] == "elsewhere"
     assert augment_rare([tmp_path / "in"], tmp_path / "out", options)[1] == {}
 
 
@@ -217,7 +283,7 @@ def test_made_clips_are_a_folder_to_train_on(tmp_path: Path) -> None:
 def test_a_style_that_destroys_the_face_is_refused() -> None:
     speech = Waveform((np.random.default_rng(0).standard_normal(16_000) * 0.05).astype(np.float32))
     frames = np.repeat(read_picture(PORTRAIT)[None, :400, :400], 25, axis=0)
-    assert change_clip(frames, speech, 1.1, painted).report.passes
+    assert change_clip(frames, speech, 1.1, painted(150)).report.passes
     for destroy, reason in ((lambda image: image // 64 * 0, "no face"), (lambda image: image[::-1], "face")):
         report = change_clip(frames, speech, 1.0, destroy).report  # type: ignore[arg-type]
         assert not report.passes and any(reason in text for text in report.reasons)
