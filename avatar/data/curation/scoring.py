@@ -42,9 +42,9 @@ def stages_of(names: Sequence[str], config: CurationConfig, folder: CurationFold
     """The scorers of a pass.
 
     Raises:
-        OptionError: no such scorer, options it does not have, or weights whose licence was not accepted.
+        OptionError: no such scorer, options it does not have, weights whose licence was not accepted, or two that fill one column.
     """
-    stages = []
+    stages: list[Stage] = []
     for name in names:
         options = config.scorer_options(name)
         scorer = create_scorer(name, options)
@@ -53,6 +53,11 @@ def stages_of(names: Sequence[str], config: CurationConfig, folder: CurationFold
                 raise OptionError(
                     f"scorer {name!r} loads {weight.name} ({weight.license}), for non-commercial use only; "
                     "set accept_noncommercial = true if yours is, or leave the scorer out"
+                )
+        for before in stages:
+            if shared := [column for column in scorer.columns.names if column in before.columns.names]:
+                raise OptionError(
+                    f"scorers {before.name!r} and {name!r} both fill {', '.join(shared)}; name one of them in scorers"
                 )
         stages.append(Stage(name, options, scorer.columns, folder.sidecars(scorer.name, scorer.version, options)))
     return stages

@@ -136,10 +136,15 @@ class LabelScorer:
                     values["emotion"] = emotion_word(likeliest) or likeliest
         if values:
             basis = f"; legal basis: {self.legal_basis}" if self.legal_basis else ""
-            values["label_backend"] = ", ".join(f"{kind}={name}" for kind, name in self.models.items()) + basis
+            values["label_backend"] = ", ".join(map(self._words, self.models)) + basis
             said = clip.row.get("label_source")
             values["label_source"] = (f"{said} and model" if names_feeling else said) if said else "model"
         return values
+
+    def _words(self, kind: str) -> str:
+        """Which model, and of what its probabilities are, since the apparent columns have numbers only."""
+        classes = f" ({'|'.join(self._classifiers[kind].classes)})" if kind in _DEMOGRAPHICS else ""
+        return f"{kind}={self.models[kind]}{classes}"
 
     def _probabilities(self, clip: ClipMedia, classifier: _Classifier) -> np.ndarray | None:
         """Mean over faces, or of the sound; None without a face or without sound."""

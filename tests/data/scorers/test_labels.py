@@ -90,7 +90,7 @@ def test_a_models_opinion_is_a_vector_of_probabilities(models: dict[str, str]) -
     assert "sex" not in values
     assert values["language"] in ("en", "cy") and 0.5 <= values["language_prob"] <= 1
     assert values["label_source"] == "model"
-    assert models["sex"] in values["label_backend"] and BASIS in values["label_backend"]
+    assert f"sex={models['sex']} (female|male)" in values["label_backend"] and BASIS in values["label_backend"]
 
 
 def test_what_the_corpus_declares_wins(models: dict[str, str]) -> None:
