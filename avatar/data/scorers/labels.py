@@ -64,7 +64,7 @@ class LabelScorer:
     """
 
     name = "labels"
-    version = "1"
+    version = "2"
     columns = columns(
         *"emotion emotion_probs emotion_label_set language language_prob".split(),
         *"apparent_ethnicity_probs apparent_age_probs apparent_sex_probs label_source label_backend".split(),
