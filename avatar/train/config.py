@@ -22,8 +22,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {  # least, largest, in words
     **dict.fromkeys(
         ["loop.seed", "loop.keep_checkpoints", "data.speech_variants", "balance.thin", "balance.epoch_draws",
          "balance.dynamic_rate", "loss.std", "loss.chunk_noise", "loss.min_snr_gamma", "loss.min_sigma", "loss.lip_weight",
-         "loss.closure_weight", "loss.face_weight", "loss.sync_weight", "optimiser.weight_decay", "optimiser.warmup_steps",
-         "optimiser.clip_norm", "log.sample_steps"],
+         "loss.closure_weight", "loss.face_weight", "loss.lip_course_weight", "loss.sync_weight",
+         "optimiser.weight_decay", "optimiser.warmup_steps", "optimiser.clip_norm", "log.sample_steps"],
         _NOT_NEGATIVE,
     ),
     **dict.fromkeys(["data.held_out_share", "data.start_share", "balance.anneal", "optimiser.towards_start"], _SHARE),
@@ -143,6 +143,8 @@ class LossOptions:
         lip_weight: of the error of the lips' opening (mesh), or of the loss on the lips (wan).
         closure_weight: how much more that counts where the lips are closed (mesh).
         face_weight: of the loss on the face (wan).
+        lip_course_weight: of 1 - r, r the correlation of the lips' opening with the tracked one over what is made of a crop: how
+            far somebody opens the mouth does not count there, only when (mesh).
         sync_weight: of the sync scorer's loss; 0 for none (mesh).
     """
 
@@ -157,6 +159,7 @@ class LossOptions:
     lip_weight: float = 0.5
     closure_weight: float = 4.0
     face_weight: float = 0.0
+    lip_course_weight: float = 0.0
     sync_weight: float = 0.0
 
 

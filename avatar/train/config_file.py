@@ -118,7 +118,8 @@ def _unknown(name: str, hints: Mapping[str, Any], prefix: str) -> str:
     nearest = (elsewhere or [prefix + key for key in near] or difflib.get_close_matches(name, everywhere, 1, cutoff=0))[
         0
     ]
-    return f"there is no key {name!r} in the config; the nearest is {nearest!r}"
+    there = f"; [{prefix.rstrip('.')}] has {', '.join(hints)}" if prefix and not elsewhere else ""
+    return f"there is no key {name!r} in the config; the nearest is {nearest!r}{there}"
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:

@@ -31,6 +31,7 @@ from avatar.types import Conditioning
 NETWORKS = ("transformer", "audio_projector", "identity_encoder", "emotion_encoder")
 _TOKENS_OF = {"audio_projector": "audio", "identity_encoder": "identity", "emotion_encoder": "emotion"}
 _CLOSED = 0.15  # lip gap, canonical units
+_STILL = 1e-4  # of a product of sums of squared gaps: lips that do not move have no course
 
 
 def fresh_networks(config: TrainConfig, feature_dim: int) -> dict[str, nn.Module]:
@@ -104,6 +105,10 @@ class MeshNetworks(nn.Module):
         closed = 1 + options.closure_weight * (true_gap < _CLOSED)
         lips = (scale * ((gap - true_gap).square() * closed).mean(-1)).sum(1) / made
         parts = {"loss": flow + options.lip_weight * lips, "flow": flow.detach(), "lips": lips.detach()}
+        if options.lip_course_weight > 0:
+            course = course_error(gap, true_gap, sigma) * batch["keep_audio"]
+            parts["loss"] = parts["loss"] + options.lip_course_weight * course
+            parts["lip_course"] = course.detach()
         sync = self._sync_of(predicted, batch["windows"])
         if sync is not None:
             parts["sync"] = sync.detach()
@@ -118,6 +123,25 @@ class MeshNetworks(nn.Module):
             term = validation_sync(self.audio_projector.config.margin_features, predicted.device)
             term = term if term is not None and term.can_judge(predicted, windows) else None
         return None if term is None else term(predicted, windows)
+
+
+def course_error(gap: Tensor, true_gap: Tensor, sigma: Tensor) -> Tensor:
+    """(B,) how little the lips' opening goes with the true one over the noisy frames: (1 - Pearson's r) of the video frames.
+
+    Args:
+        gap, true_gap: (B, F, 36), of `LipGap`.
+        sigma: (B, F) noise levels; the highest of a sample weighs its error, since with little noise the answer is in sight.
+    """
+    noisy = (sigma > 0).float().repeat_interleave(GROUP_FRAMES, dim=1)
+    count = noisy.sum(1, keepdim=True).clamp_min(1)
+
+    def varying(opening: Tensor) -> Tensor:
+        each = opening.unflatten(2, (GROUP_FRAMES, -1)).mean(-1).flatten(1)
+        return (each - (each * noisy).sum(1, keepdim=True) / count) * noisy
+
+    made, true = varying(gap), varying(true_gap)
+    r = (made * true).sum(1) / (made.square().sum(1) * true.square().sum(1) + _STILL).sqrt()
+    return (1 - r) * sigma.amax(1)
 
 
 def freeze_all_but_adapters(networks: nn.Module, adapters: tuple[str, ...]) -> None:

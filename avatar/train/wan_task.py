@@ -46,10 +46,11 @@ class WanNetworks(nn.Module):
             raise OptionError(f"{pipeline.preset.title} has two transformers, which cannot be trained together here")
         if not isinstance(pipeline.audio_projector, WindowProjector | SlotProjector | PackProjector):
             raise OptionError(f"{pipeline.preset.title}'s projector looks at the noise; it cannot be trained here")
-        if config.loss.sync_weight > 0:
-            raise OptionError(
-                "loss.sync_weight is for the mesh model, whose lips can be read off its latents; set it to 0"
-            )
+        for name in ("sync_weight", "lip_course_weight"):
+            if getattr(config.loss, name) > 0:
+                raise OptionError(
+                    f"loss.{name} is for the mesh model, whose lips can be read off its latents; set it to 0"
+                )
         self.transformer, self.projector = pipeline.transformer, pipeline.audio_projector
         self._config, self._masked, self._stride = config, pipeline.preset.face_mask, pipeline.codec.stride
         if config.model.fresh_audio:
