@@ -3,9 +3,10 @@
     python scripts/benchmark_curation.py VIDEO [--clips 6] [--workers 2] [--scorers picture,sound,faces]
 
 VIDEO is somebody talking for some seconds; it is brought to both sizes, given a camera's noise (without it H.264 has nothing to
-do) and repeated with small differences. Stages are measured
-in processor seconds inside the workers; scaling is wall-clock time of workers that have started and loaded their models, which
-a busy machine changes. Processors that are threads of one core slow each other: their processor seconds grow together.
+do) and repeated with small differences. Everything is measured in processor seconds, since other programs share the machine: of
+the stages inside the workers, and of the driver, which hands out the work and writes the tables while they wait. What more
+workers gain follows from these where each has a processor of its own; the wall-clock time beside it is what this machine gave.
+Processors that are threads of one core slow each other: their processor seconds grow together.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -36,6 +39,25 @@ NOISE = 2.0  # grey levels: about 2.5 Mbit/s at 1080p and crf 23, as videos from
 FOOTAGE_H, CLIP_S, CORES, EFFICIENCY = 1250, 9.0, (64, 512), 0.9  # a clip of HunyuanVideo-Avatar's set is 9 s long
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a run.
+
+    Attributes:
+        wall: from its start to its end, by workers that have started and loaded their models.
+        stages: processor seconds of the workers.
+        driver: processor seconds of the process that hands out the work and writes the tables.
+    """
+
+    wall: float
+    stages: float
+    driver: float
+
+    def alone(self, workers: int) -> float:
+        """Seconds where every worker has a processor of its own and as many clips as the others."""
+        return self.stages / workers + self.driver
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
@@ -51,8 +73,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             seconds = make_videos(args.video, root / "videos", args.clips, size)
-            walls = {n: run(root / "videos", root / f"out{n}", config, n) for n in sorted({1, args.workers})}
-            hours[label] = report(label, root, seconds, walls)
+            runs = {n: run(root / "videos", root / f"out{n}", config, n) for n in sorted({1, args.workers})}
+            hours[label] = report(label, root, seconds, runs)
     print("\n| footage | core hours per hour | " + " | ".join(f"{c} cores" for c in CORES) + " |")
     print("|---|---|" + "---|" * len(CORES))
     for label, per_hour in hours.items():
@@ -93,8 +115,8 @@ def letterboxed(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return picture
 
 
-def run(videos: Path, out: Path, config: dict[str, object], workers: int) -> float:
-    """Wall-clock seconds of a run by workers that have been through two clips each, each with models loaded."""
+def run(videos: Path, out: Path, config: Mapping[str, object], workers: int) -> Times:
+    """A run by workers that have been through two clips each, each with models loaded."""
     with closing(LocalEngine(workers)) as engine:
         warming = [path for path in sorted(videos.iterdir()) if int(path.stem) < 2 * workers]
         first = out.with_name(f"{out.name}-first")
@@ -102,9 +124,10 @@ def run(videos: Path, out: Path, config: dict[str, object], workers: int) -> flo
         for path in warming:
             (first / path.name).symlink_to(path)
         curate(first, out.with_name(f"{out.name}-warm"), config, engine)
-        started = time.monotonic()
+        wall, driver = time.monotonic(), time.process_time()
         curate(videos, out, config, engine)
-        return time.monotonic() - started
+        wall, driver = time.monotonic() - wall, time.process_time() - driver
+        return Times(wall, sum(stage_costs(out).values()), driver)
 
 
 def stage_costs(out: Path) -> dict[str, float]:
@@ -112,13 +135,13 @@ def stage_costs(out: Path) -> dict[str, float]:
     costs = {}
     for stage in sorted((out / "sidecars").iterdir(), key=lambda folder: folder.stat().st_mtime_ns):
         table = ds.dataset(sorted(stage.glob("*.parquet"))).to_table(columns=["cpu_s"])
-        costs[stage.name] = float(np.sum(table.column("cpu_s").to_numpy()))
+        costs[stage.name.partition("-")[0]] = float(np.sum(table.column("cpu_s").to_numpy()))
     return costs
 
 
-def report(label: str, root: Path, seconds: float, walls: dict[int, float]) -> float:
+def report(label: str, root: Path, seconds: float, runs: Mapping[int, Times]) -> float:
     """Prints the table of one size; core hours per hour of footage."""
-    (one, alone), (many, together) = min(walls.items()), max(walls.items())
+    one = min(runs)
     clips = read_table(CurationFolder(root / f"out{one}").clips)
     costs = {"decode (in the first scorer)": decode_cpu_s(clips.to_pylist()), **stage_costs(root / f"out{one}")}
     costs["export"] = export_cpu_s(clips.to_pylist(), root)
@@ -128,12 +151,10 @@ def report(label: str, root: Path, seconds: float, walls: dict[int, float]) -> f
     total = sum(cost for name, cost in per_second.items() if "first scorer" not in name)
     for name, cost in [*per_second.items(), ("all", total)]:
         print(f"| {name} | {cost * CLIP_S:.2f} | {3600 / (cost * CLIP_S):,.0f} |" if cost else f"| {name} | 0 | |")
-    used = [sum(stage_costs(root / f"out{n}").values()) for n in (one, many)]
-    print(
-        f"\nwall-clock: {alone:.0f} s with {one} worker, {together:.0f} s with {many}: {alone / together:.2f} times; "
-        f"processor seconds of the stages: {used[0]:.0f} and {used[1]:.0f}",
-        flush=True,
-    )
+    print("\n| workers | stages | driver | gain | wall-clock here |\n|---|---|---|---|---|")
+    for n, times in sorted(runs.items()):
+        gain = runs[one].alone(one) / times.alone(n)
+        print(f"| {n} | {times.stages:.1f} s | {times.driver:.1f} s | {gain:.2f} | {times.wall:.0f} s |", flush=True)
     return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from avatar.data.clip_media import ClipMedia
@@ -100,11 +102,14 @@ def create_scorer(name: str, options: Mapping[str, Any] | None = None) -> Scorer
     Raises:
         OptionError: no such scorer, or options that it does not have.
     """
-    factory = _factory(name)
+    factory, given = _factory(name), dict(options or {})
     try:
-        return factory(**(options or {}))
+        return factory(**given)
     except TypeError as err:
-        raise OptionError(f"scorer {name!r} cannot be made with {dict(options or {})}: {err}") from err
+        accepted = ", ".join(inspect.signature(factory).parameters) or "no options"
+        raise OptionError(
+            f"scorer {name!r} cannot be made with {given or 'no options'}: {err}; [scorer.{name}] takes {accepted}"
+        ) from err
 
 
 def score_clip(scorer: Scorer, clip: ClipMedia) -> tuple[dict[str, Any], str | None]:
@@ -155,8 +160,13 @@ def _check(scorer: Scorer, values: Mapping[str, Any]) -> None:
         raise OptionError(f"scorer {scorer.name!r} filled {', '.join(strangers)}, which it does not declare")
     for column, value in values.items():
         numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else (value,)
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        if any(isinstance(number, (float, np.floating)) and not math.isfinite(number) for number in numbers):
             raise OptionError(f"scorer {scorer.name!r} gave {value} for {column}; what was not measured is None")
+        kind = scorer.columns.field(column).type
+        try:
+            pa.array([value], kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as err:
+            raise OptionError(f"scorer {scorer.name!r} gave {value!r} for {column}, which is {kind}") from err
 
 
 def _factory(name: str) -> Factory:

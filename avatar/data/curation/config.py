@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ else:
 
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 _OPEN = ("limits", "scorer")  # tables whose keys are the user's
-_KINDS = {dict: "table", list: "list", str: "text", bool: "true or false", int: "whole number", float: "number"}
+_KINDS = {
+    dict: "a table", list: "a list", str: "text", bool: "true or false", int: "a whole number", float: "a number"
+}  # fmt: skip
 # (least, most) of what would otherwise go wrong late
 _RANGES: dict[str, tuple[float, float]] = {
+    "shots.threshold": (0, math.inf),
+    "shots.min_content": (0, math.inf),
     "shots.min_shot_frames": (1, math.inf),
     "shots.trim_frames": (0, math.inf),
     "segments.max_s": (1.0, math.inf),
@@ -96,13 +101,15 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], where: str) -
         at = f"{where}.{key}" if where else key
         is_open = where.partition(".")[0] in _OPEN
         if key not in defaults and not is_open:
-            raise OptionError(f"the configuration has no {at}; accepted here: {', '.join(defaults)}")
+            near = get_close_matches(key, defaults, 1)
+            which = f"did you mean {near[0]}? Accepted" if near else "accepted"
+            raise OptionError(f"the configuration has no {at}; {which} here: {', '.join(defaults)}")
         before = defaults.get(key)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
             merged[key] = _merged(before, value, at)
             continue
         if before is not None and not is_open and not _is_alike(before, value):
-            raise OptionError(f"{at} is {value!r}; it is a {_KINDS[type(before)]}, such as {before!r}")
+            raise OptionError(f"{at} is {value!r}; it is {_KINDS[type(before)]}, such as {before!r}")
         merged[key] = value
     return merged
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from avatar.data.manifest import read_manifest
 from avatar.errors import OptionError
 
 _LONG = 60  # characters of a value that are shown
+_LISTED = 8  # clips of one name
 
 
 def explain(out: str | Path, clip: str) -> str:
@@ -29,8 +31,8 @@ def explain(out: str | Path, clip: str) -> str:
         MediaError: there is no manifest.
     """
     folder = CurationFolder(out)
-    row = _find(folder, clip)
     settings = CurationConfig.load(folder.read_settings())
+    row = _find(folder, clip)
     lines = [f"clip {row['clip_id']} of {row['source_id']}"]
     if row["source_error"]:
         return "\n".join([*lines, f"  not readable: {row['source_error']}", _verdict(row)])
@@ -63,9 +65,11 @@ def _find(folder: CurationFolder, clip: str) -> Mapping[str, Any]:
         k for k, (name, source) in enumerate(zip(ids, sources, strict=True)) if name.startswith(clip) or source == clip
     ]
     if len(found) != 1:
-        several = ", ".join(ids[k] for k in found[:8])
+        several = ", ".join(ids[k] for k in found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
+        near = get_close_matches(clip, sources, 3) or [name for name in sources if name.endswith(f"/{clip}")][:3]
         what = f"{len(found)} clips are called {clip!r}: {several}" if found else f"there is no clip {clip!r}"
-        raise OptionError(f"{what}; name a clip_id of {folder.manifest}, or its beginning")
+        what += f" (did you mean {', '.join(dict.fromkeys(near))}?)" if near and not found else ""
+        raise OptionError(f"{what}; name a clip_id or a source_id of {folder.manifest}, or the beginning of a clip_id")
     return dict(table.slice(found[0], 1).to_pylist()[0])
 
 

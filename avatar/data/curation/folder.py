@@ -24,6 +24,13 @@ except ImportError:  # Windows has none; two runs at once are then the user's bu
     fcntl = None  # type: ignore[assignment]
 
 
+# What a run writes, and tidies up, in its folder.
+_FILES = ("manifest.parquet", "sources.parquet", "clips.parquet", "config.json", "report.html")
+_FOLDERS = ("work", "sidecars", "tracks", "duplicates", "shards", "captions")
+_LOCK = ".curate.lock"
+_OURS = (_LOCK, "sources.parquet", "clips.parquet")  # any of these: an earlier run was here
+
+
 class CurationFolder:
     """Paths inside an output folder.
 
@@ -81,7 +88,8 @@ class CurationFolder:
     def tidy(self) -> None:
         """Removes what a killed run had begun; only while it is locked."""
         shutil.rmtree(self.inbox, ignore_errors=True)
-        for path in self.root.rglob(".*.part"):
+        begun = [path for name in _FILES for path in self.root.glob(f".{name}.*.part")]
+        for path in [*begun, *(path for name in _FOLDERS for path in (self.root / name).rglob(".*.part"))]:
             path.unlink(missing_ok=True)
 
     @property
@@ -106,13 +114,20 @@ class CurationFolder:
         """Keeps a second run out.
 
         Raises:
-            OutputError: another run is at work here, or the folder cannot be made.
+            OutputError: another run is at work here, the folder cannot be made, or somebody else's files are where a run
+                would put, replace and remove its own.
         """
         if self.root.exists() and not self.root.is_dir():
             raise OutputError(f"{self.root} is not a folder; name another, or one that does not exist yet")
         try:
+            taken = [name for name in (*_FILES, *_FOLDERS) if (self.root / name).exists()]
+            if taken and not any((self.root / name).exists() for name in _OURS):
+                raise OutputError(
+                    f"{self.root} holds {', '.join(taken)}, and not from `avatar curate`, which would write over it; "
+                    "name another folder, or one that does not exist yet"
+                )
             self.root.mkdir(parents=True, exist_ok=True)
-            file = (self.root / ".lock").open("w")
+            file = (self.root / _LOCK).open("w")
         except OSError as err:
             raise OutputError(f"{self.root} cannot be written: {err.strerror or err}; choose another folder") from err
         with file:

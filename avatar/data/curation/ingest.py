@@ -36,20 +36,24 @@ def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
         source: the folder, or one video.
         recipe: how the corpus is laid out and what it declares; None: every video in the folder, at any depth, with
             the labels of `labels.csv` where there is one.
-        skipped: the output folder, which may lie inside.
+        skipped: the output folder, which may lie inside of the source, and not the other way round.
 
     Raises:
         MediaError: there is no such folder, or no video in it; or it is one file that is no video.
-        OptionError: no such recipe, or two records with one source_id.
+        OptionError: no such recipe, two records with one source_id, or the source lies in the output folder.
     """
     if not source.exists():
         raise MediaError(f"there is no folder {source}; name one with videos")
+    ours = skipped.resolve()
+    if ours in (source.resolve(), *source.resolve().parents):
+        raise OptionError(
+            f"the videos of {source} lie in the output folder {skipped}; name another folder for the results"
+        )
     if source.is_file():
         probe_video(source)
         records: Iterable[SourceRecord] = [SourceRecord(source.name, source)]
     else:
         records = folder.read(source) if recipe is None else read_corpus(recipe, source)
-    ours = skipped.resolve()
     outside = (record for record in records if ours not in record.path.resolve().parents)
     rows = sorted((_row(record, recipe) for record in outside), key=lambda row: str(row["source_id"]))
     if not rows:
@@ -57,9 +61,14 @@ def ingest(source: Path, recipe: str | None, skipped: Path) -> pa.Table:
     for row, following in zip(rows, rows[1:], strict=False):
         if row["source_id"] == following["source_id"]:
             raise OptionError(
-                f"two videos are called {row['source_id']!r}; the recipe must give each its own source_id"
+                f"two videos are called {row['source_id']!r}; the recipe, or labels.csv, must tell them apart"
             )
     return table_from_rows(rows, SCHEMA_OF_SOURCES)
+
+
+def as_text(name: str) -> str:
+    """A file's name as tables hold it: bytes that are no UTF-8 become `\\xe9` and the like, so that no two names become one."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _row(record: SourceRecord, recipe: str | None) -> dict[str, object]:
@@ -77,8 +86,8 @@ def _row(record: SourceRecord, recipe: str | None) -> dict[str, object]:
     key = f"{record.source_id}|{path}|{state}|{record.start_s}|{record.end_s}|{crop}"
     return {
         "source_key": hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16],
-        "source_id": record.source_id.encode("utf-8", "replace").decode(),
-        "source_uri": str(path),
+        "source_id": as_text(record.source_id),
+        "source_uri": as_text(str(path)),
         "recipe": recipe,
         "license": record.license,
         "consent": record.consent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -46,8 +46,12 @@ class Limit:
     def __post_init__(self) -> None:
         for name in ("min", "max", "max_abs"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value != value):
                 raise OptionError(f"limit {self.reason!r} has {name} = {value!r}; it is a number")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise OptionError(
+                f"limit {self.reason!r} has min = {self.min:g} and max = {self.max:g}, which nothing can meet"
+            )
         if self.min is None and self.max is None and self.max_abs is None and not self.none_of and not self.required:
             raise OptionError(
                 f"limit {self.reason!r} rejects nothing; give it min, max, max_abs, none_of or required = true"
@@ -113,10 +117,7 @@ def parse_limits(tables: Mapping[str, Any]) -> tuple[Limit, ...]:
     for reason, values in tables.items():
         if values is False:
             continue
-        if not isinstance(values, Mapping) or "column" not in values or set(values) - set(known):
-            raise OptionError(
-                f"limit {reason!r} is {values}; it is false, or a table with column and any of {', '.join(known[1:])}"
-            )
+        _check_keys(reason, values, known, tables)
         lists = {name: tuple(_listed(reason, name, values.get(name, ()))) for name in ("none_of", "unless")}
         if strangers := sorted(set(lists["unless"]) - set(tables)):
             raise OptionError(
@@ -126,14 +127,58 @@ def parse_limits(tables: Mapping[str, Any]) -> tuple[Limit, ...]:
     return tuple(limits)
 
 
-def check_columns(limits: Iterable[Limit], names: Iterable[str]) -> None:
-    """Raises OptionError where a limit reads a column that is not among these."""
-    known = {*names, *DERIVED}
+def check_columns(limits: Iterable[Limit], fields: Iterable[pa.Field]) -> None:
+    """Raises OptionError where a limit reads a column that is not among these, or asks of it what its values cannot be."""
+    known = {**{field.name: field.type for field in fields}, **dict.fromkeys(DERIVED, pa.int32())}
     for limit in limits:
         for column in (limit.column, *limit.when):
             if column not in known:
                 near = ", ".join(get_close_matches(column, known)) or ", ".join(sorted(known))
                 raise OptionError(f"limit {limit.reason!r} reads {column}, which no stage fills; did you mean {near}?")
+        _check_kind(limit, limit.column, known[limit.column])
+        for column, value in limit.when.items():
+            if not _are_of([value], known[column]):
+                raise OptionError(f"limit {limit.reason!r} is for {column} = {value!r}; its values are {known[column]}")
+
+
+def _check_keys(reason: str, values: Any, known: Sequence[str], tables: Mapping[str, Any]) -> None:
+    """What a limit's table must look like."""
+    if not isinstance(values, Mapping):
+        raise OptionError(
+            f"limit {reason!r} is {values!r}; it is false, or a table with column and what is asked of it"
+        )
+    if strangers := sorted(set(values) - set(known)):
+        raise OptionError(f"limit {reason!r} has {', '.join(strangers)}; accepted: {', '.join(known)}")
+    if "column" not in values:
+        near = [name for name in get_close_matches(reason, tables) if name != reason]
+        which = f"did you mean [limits.{near[0]}]? " if near else ""
+        raise OptionError(f"limit {reason!r} is none of the defaults: {which}A new one is a table with column")
+    for name, kind, words in (("column", str, "text"), ("key", str, "text"), ("when", Mapping, "a table")):
+        if name in values and not isinstance(values[name], kind):
+            raise OptionError(f"limit {reason!r} has {name} = {values[name]!r}; it is {words}")
+
+
+def _check_kind(limit: Limit, column: str, kind: pa.DataType) -> None:
+    is_map = pa.types.is_map(kind)
+    if is_map != (limit.key is not None):
+        words = f"a map; name one of its keys, key = {'…'!r}" if is_map else "no map; it has no keys"
+        raise OptionError(f"limit {limit.reason!r} reads {column}, which is {words}")
+    kind = kind.item_type if is_map else kind
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not is_number and not (limit.min is None and limit.max is None and limit.max_abs is None):
+        raise OptionError(f"limit {limit.reason!r} asks for min or max of {column}, which is {kind}; use none_of")
+    if not _are_of(limit.none_of, kind):
+        raise OptionError(
+            f"limit {limit.reason!r} has none_of = {list(limit.none_of)!r}; values of {column} are {kind}"
+        )
+
+
+def _are_of(values: Sequence[Any], kind: pa.DataType) -> bool:
+    try:
+        pa.array(list(values), kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return False
+    return True
 
 
 def _listed(reason: str, name: str, values: Any) -> Iterable[Any]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from avatar.data.curation.pieces import piece_of
 from avatar.data.engines.work import Piece
 from avatar.data.manifest import SCHEMA
+from avatar.errors import MediaError
 from avatar.media import probe_video
 from avatar.media.containers import decode, decode_packets, open_container, picture_stream, sound_stream
 from avatar.types import DEFAULT_FPS
@@ -51,8 +52,10 @@ def probe(path: Path) -> dict[str, Any]:
     """The columns of one file; sizes are of the picture as shown, upright and with square pixels.
 
     Raises:
-        MediaError: it is missing, truncated, no video, or its packets are damaged.
+        MediaError: it is missing, truncated, no video, or its packets are damaged; or its name is no UTF-8.
     """
+    if "\\x" in str(path) and not path.exists():
+        raise MediaError(f"the name of {path} is not UTF-8; rename the file")
     info = probe_video(path)
     rotation, times = _packets(path)
     intervals = np.diff(np.unique(times))

@@ -73,9 +73,9 @@ def curate(
             return curate(source, out, config, own, recipe=recipe, report=report, progress=progress)
     tell = progress or (lambda stage, done, total: None)
     early, late = _stages(settings, folder)
+    sources = ingest(Path(source), recipe, folder.root)
     with folder.locked():
         folder.tidy()
-        sources = ingest(Path(source), recipe, folder.root)
         write_table(folder.sources, sources)
         folder.write_settings(settings.values)
         clips = segment(_looked_through(sources, settings, folder, engine, tell), settings["segments"]["max_s"])
@@ -141,9 +141,7 @@ def _stages(settings: CurationConfig, folder: CurationFolder) -> tuple[list[Stag
         stages_of(settings["scorers"], settings, folder),
         stages_of(settings["late_scorers"], settings, folder),
     )
-    check_columns(
-        settings.limits, [*SCHEMA.names, *(name for stage in (*early, *late) for name in stage.columns.names)]
-    )
+    check_columns(settings.limits, [*SCHEMA, *(field for stage in (*early, *late) for field in stage.columns)])
     return early, late
 
 

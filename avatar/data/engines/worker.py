@@ -153,6 +153,7 @@ class WorkerProcess:
 def _serve(pipe: Connection) -> None:
     """Takes stages and rows as they come: a stage is answered by None or the error, a row by its pieces and None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
     _use_one_thread()
     work: RowWork | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver is gone: so is the reason to go on
@@ -172,6 +173,14 @@ def _serve(pipe: Connection) -> None:
                     pipe.send(err)
                     continue
             pipe.send(None)
+
+
+def _end_with_the_driver() -> None:
+    """Nobody would stop a row that hangs, or wait for one that does not, once the driver has been killed."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
 
 
 def timed(pieces: Iterator[str | Piece]) -> Iterator[str | Piece]:

@@ -68,6 +68,13 @@ class Nan(Blur):
         return {"lap_var_512": float("nan")}
 
 
+class Words(Blur):
+    name = "words"
+
+    def score(self, clip):
+        return {"lap_var_512": "sharp"}
+
+
 class Fails(Blur):
     name = "fails"
 

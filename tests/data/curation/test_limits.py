@@ -100,10 +100,12 @@ def test_a_file_is_a_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        ({"scorer_s": []}, "has no scorer_s; accepted here: scorers"),
+        ({"scorer_s": []}, "has no scorer_s; did you mean scorers. Accepted here: scorers"),
         ({"shots": {"treshold": 2}}, "has no shots.treshold"),
-        ({"lazy": 1}, "lazy is 1; it is a true or false"),
+        ({"shot": {}}, "has no shot; did you mean shots\\? Accepted here: scorers"),
+        ({"lazy": 1}, "lazy is 1; it is true or false"),
         ({"scorer": ["picture"]}, "scorer is .'picture'.; it is a table"),
+        ({"shots": {"threshold": -1}}, "shots.threshold is -1; accepted: 0 or more"),
         ({"scorers": [1]}, "it is a list of names"),
         ({"scorer": {"picture": 1}}, "options of a scorer are a table"),
         ({"shots": {"min_shot_frames": 1.5}}, "shots.min_shot_frames is 1.5; it is a whole number, such as 8"),
@@ -113,8 +115,13 @@ def test_a_file_is_a_layer(tmp_path: Path) -> None:
         ({"split": {"val": 0.6, "test": 0.6}}, "more than 1 together"),
         ({"limits": {"dark": {"min": "a"}}}, "limit 'dark' has min = 'a'; it is a number"),
         ({"limits": {"dark": {"none_of": "a"}}}, "limit 'dark' has none_of = 'a'; it is a list"),
-        ({"limits": {"dark": {"minimum": 1}}}, "limit 'dark'"),
-        ({"limits": {"new": {"min": 1}}}, "a table with column"),
+        ({"limits": {"dark": {"minimum": 1}}}, "limit 'dark' has minimum; accepted: column, min, max"),
+        ({"limits": {"dark": True}}, "limit 'dark' is True; it is false, or a table"),
+        ({"limits": {"dark": {"when": 1}}}, "limit 'dark' has when = 1; it is a table"),
+        ({"limits": {"dark": {"max": float("nan")}}}, "limit 'dark' has max = nan; it is a number"),
+        ({"limits": {"dark": {"min": 2, "max": 1}}}, "min = 2 and max = 1, which nothing can meet"),
+        ({"limits": {"new": {"min": 1}}}, "A new one is a table with column"),
+        ({"limits": {"drak": {"min": 1}}}, r"'drak' is none of the defaults: did you mean \[limits.dark\]"),
     ],
 )
 def test_a_wrong_key_is_named(layer: dict[str, Any], words: str) -> None:

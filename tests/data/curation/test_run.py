@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from avatar.data import curate, rethreshold
+from avatar.data import clip_media, curate, rethreshold
+from avatar.data.curation.config import CurationConfig
 from avatar.data.curation.explain import explain
 from avatar.data.curation.split import with_splits
 from avatar.data.manifest import SCHEMA, read_manifest, with_schema
 from avatar.errors import MediaError, OptionError, OutputError
+from avatar.media import write_video
+from avatar.types import Waveform
 from tests.data.curation.conftest import Inline
 
+PORTRAIT = Path(__file__).resolve().parents[3] / "examples" / "astronaut.png"
 NO_LIMITS = {"too_short": {"min": 1.0}, "small_picture": False, "no_sound": False}
 
 
@@ -76,6 +82,35 @@ def test_a_clip_is_decoded_once_however_many_scorers_look(
     assert all(line.endswith(" 1") for which in ("brightness", "blur") for line in scorers.log(which))
 
 
+def noting(read: Callable[..., Any], opened: list[str]) -> Callable[..., Any]:
+    def noted(*args: Any, **options: Any) -> Any:
+        opened.append(read.__name__)
+        return read(*args, **options)
+
+    return noted
+
+
+def test_every_default_scorer_looks_at_one_decoding(
+    tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mediapipe")
+    portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
+    frames = np.stack([np.roll(portrait, k, axis=1) for k in range(30)])
+    sound = Waveform(np.random.default_rng(0).normal(0, 0.1, 19_200).astype(np.float32))
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4", iter([frames]), fps=25, speech=sound, preset="ultrafast")
+    opened: list[str] = []
+    for name in ("read_video", "read_video_frames", "read_waveform"):
+        monkeypatch.setattr(clip_media, name, noting(getattr(clip_media, name), opened))
+    scorers = CurationConfig.load()["scorers"]
+    curate(tmp_path / "videos", tmp_path / "out", settings(scorers, lazy=False), inline, report=False)
+    row = by_source(tmp_path / "out")["a.mp4"]
+    assert row["stage_errors"] is None and len(scorers) > 6
+    measured = ("sharpness_512", "speech_frac", "yaw_deg_p95", "face_sharpness_256", "sync_conf", "aes_score", "phash8")
+    assert [name for name in measured if row[name] is None] == []
+    assert sorted(opened) == ["read_video", "read_waveform"]
+
+
 def test_a_second_run_does_nothing_and_gives_the_same_bytes(
     folder: Path, tmp_path: Path, inline: Inline, scorers: SimpleNamespace
 ) -> None:
@@ -128,6 +163,14 @@ def test_nan_is_an_error_and_never_a_value(
     assert row["lap_var_512"] is None and "what was not measured is None" in dict(row["stage_errors"]).popitem()[1]
 
 
+def test_a_value_of_another_kind_is_an_error_and_stops_no_run(
+    folder: Path, tmp_path: Path, inline: Inline, scorers: SimpleNamespace
+) -> None:
+    curate(folder, tmp_path / "out", settings(scorers.names("Words")), inline)
+    errors = dict(by_source(tmp_path / "out")["a.mp4"]["stage_errors"])
+    assert "gave 'sharp' for lap_var_512, which is double" in errors.popitem()[1]
+
+
 def test_explain_tells_one_clip_s_way(folder: Path, tmp_path: Path, inline: Inline, scorers: SimpleNamespace) -> None:
     options = settings(scorers.names("Brightness", "Blur"), limits={"dark": {"min": 0.15}})
     curate(folder, tmp_path / "out", options, inline)
@@ -135,8 +178,12 @@ def test_explain_tells_one_clip_s_way(folder: Path, tmp_path: Path, inline: Inli
     assert "FAILS dark: brightness_mean 0.0" in text and "(min 0.15)" in text
     assert "not looked at, it was rejected before" in text and text.endswith("rejected: dark")
     assert "not readable: probe:" in explain(tmp_path / "out", "cut.mp4")
-    with pytest.raises(OptionError, match="there is no clip 'nobody'"):
+    with pytest.raises(OptionError, match="there is no clip 'nobody'; name a clip_id or a source_id"):
         explain(tmp_path / "out", "nobody")
+    with pytest.raises(OptionError, match=r"no clip 'drak.mp4' \(did you mean dark.mp4, a.mp4\?\)"):
+        explain(tmp_path / "out", "drak.mp4")
+    with pytest.raises(MediaError, match="nothing is no output of `avatar curate`.*run it first"):
+        explain(tmp_path / "nothing", "a.mp4")
 
 
 def test_copies_are_rejected_but_for_the_best_and_never_split_apart(
@@ -230,9 +277,57 @@ def test_an_output_that_is_a_file_is_named(folder: Path, tmp_path: Path, inline:
         curate(folder, tmp_path / "out", settings([]), inline)
 
 
+def test_somebody_else_s_folder_is_refused_and_nothing_in_it_is_touched(
+    folder: Path, tmp_path: Path, inline: Inline
+) -> None:
+    for name in ("work/notes.txt", "shards/mine.tar", "other/.draft.part"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / name).write_text("precious")
+    with pytest.raises(OutputError, match="mine holds work, shards, and not from `avatar curate`.*name another folder"):
+        curate(folder, tmp_path / "mine", settings([]), inline)
+    assert sorted(path.name for path in (tmp_path / "mine").rglob("*") if path.is_file()) == [
+        ".draft.part", "mine.tar", "notes.txt"
+    ]  # fmt: skip
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.log").touch()  # what is not in the way may stay
+    (tmp_path / "other" / ".draft.part").touch()
+    curate(folder, tmp_path / "other", settings([]), inline, report=False)
+    assert (tmp_path / "other" / "run.log").exists() and (tmp_path / "other" / ".draft.part").exists()
+
+
+def test_results_may_lie_in_the_source_and_the_source_not_in_the_results(folder: Path, inline: Inline) -> None:
+    options = settings([], export={"media": "encode", "shard_clips": 1})
+    curate(folder, folder / "out", options, inline, report=False)
+    assert len(by_source(folder / "out")) == 3
+    curate(folder, folder / "out", options, inline, report=False)
+    assert len(by_source(folder / "out")) == 3
+    for out in (folder, folder.parent):
+        with pytest.raises(OptionError, match="lie in the output folder.*name another"):
+            curate(folder, out, options, inline)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_are_errors_of_their_own(folder: Path, tmp_path: Path, inline: Inline) -> None:
+    for name in (b"caf\xe9.mp4", b"caf\xe8.mp4"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes((folder / "a.mp4").read_bytes())
+    curate(folder, tmp_path / "out", settings([]), inline)
+    rows = by_source(tmp_path / "out")
+    assert len(rows) == 5 and rows["a.mp4"]["keep"]
+    assert "is not UTF-8; rename the file" in dict(rows["caf\\xe9.mp4"]["stage_errors"])["probe"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"limits": {"mine": {"column": "language", "min": 1}}}, "asks for min or max of language, which is string"),
+        ({"limits": {"mine": {"column": "snr_db", "none_of": ["a"]}}}, r"none_of = \['a'\]; values of snr_db are"),
+        ({"limits": {"mine": {"column": "mllm_flags", "none_of": ["a"]}}}, "is a map; name one of its keys"),
+        ({"limits": {"mine": {"column": "snr_db", "key": "a", "min": 1}}}, "is no map; it has no keys"),
+        ({"limits": {"mine": {"column": "snr_db", "min": 1, "when": {"language": 3}}}}, "is for language = 3; its"),
+        (
+            {"scorer": {"fingerprints": {"loud": True}}},
+            r"cannot be made with .*\[scorer.fingerprints\] takes no options",
+        ),
         ({"limits": {"mine": {"column": "snr_bd", "min": 1}}}, "limit 'mine' reads snr_bd, .* did you mean snr_db"),
         ({"scorer": {"pictures": {}}}, "options for a scorer 'pictures'; accepted: .*picture"),
         ({"late_scorers": ["fingerprints"]}, "name fingerprints more than once"),

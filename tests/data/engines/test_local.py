@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -57,6 +57,9 @@ class Doubling:
             if not done.exists():
                 done.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        if row["poison"].startswith("told "):
+            Path(row["poison"].partition(" ")[2]).write_text(str(os.getpid()))
+            time.sleep(3600)
         if row["poison"] == "full":
             raise_if_nothing_can_be_written(OSError(28, "No space left on device"))
         yield Piece("again", {"doubled": 4 * row["number"]})
@@ -103,6 +106,48 @@ def test_a_bad_clip_costs_itself_and_a_worker_killed_from_outside_nothing(tmp_pa
         if k not in (3, 8)
         for row in [again[f"r{k}"]]
     )
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from avatar.data.engines.local import LocalEngine
+from avatar.data.engines.work import cut_shards
+if __name__ == "__main__":
+    root, name = Path(sys.argv[1]), sys.argv[2]
+    sys.path.insert(0, str(root))
+    rows = pa.Table.from_pylist([{"name": "r", "number": 1, "poison": f"told {root / 'worker'}"}])
+    shards = list(cut_shards(rows, {"double": root / "double", "again": root / "again"}, root / "in", "name", 1))
+    LocalEngine(1).run(__import__(name).Doubling(), shards, timeout_s=3600.0, progress=print)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_a_worker_ends_with_its_driver(tmp_path: Path, work_module: str) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    driver = subprocess.Popen([sys.executable, str(tmp_path / "driver.py"), str(tmp_path), work_module])
+    told = tmp_path / "worker"
+    within(120.0, lambda: told.exists() and told.read_text() != "")
+    assert alive(int(told.read_text()))
+    driver.kill()
+    driver.wait()
+    within(30.0, lambda: not alive(int(told.read_text())))
+
+
+def within(seconds: float, is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat")
+        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def test_a_full_disk_ends_the_run_and_is_nobody_s_error(tmp_path: Path, work_module: str) -> None:
