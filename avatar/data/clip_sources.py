@@ -28,6 +28,15 @@ from avatar.errors import InputError, OptionError
 MANIFEST = "manifest.csv"
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"}
 _NO_LABELS = {"path", "text", "transcript", "split", "duration_s", "seed", "clip_id", "source_uri", "media_uri"}
+_NO_LABEL_ENDS = (
+    "_backend",
+    "_hash",
+    "_key",
+    "_sha256",
+    "_uri",
+    "_version",
+    "source_id",
+)  # columns of curation's bookkeeping
 _PEOPLE = ("identity", "person", "speaker", "portrait", "source_id")  # who is seen, the first that is told
 APPARENT = ("ethnicity", "age_group", "sex")
 _SPLITS = {"held-out": "val", "validation": "val"}
@@ -98,7 +107,9 @@ def labels_of(values: Mapping[str, Any]) -> dict[str, str | dict[str, float]]:
     """
     labels: dict[str, str | dict[str, float]] = {}
     for key, value in values.items():
-        if key not in _NO_LABELS and isinstance(value, str) and value and (len(value) < 80 or key == "emotion"):
+        if key in _NO_LABELS or key.endswith(_NO_LABEL_ENDS):
+            continue
+        if isinstance(value, str) and value and (len(value) < 80 or key == "emotion"):
             labels[key] = _emotion(value) if key == "emotion" else value
     names, probabilities = str(values.get("emotion_label_set") or "").split("|"), values.get("emotion_probs")
     if probabilities and len(names) == len(probabilities) and values.get("label_source") != "declared":

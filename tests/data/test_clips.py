@@ -159,6 +159,11 @@ def test_a_shard_is_read_with_its_labels(tmp_path: Path) -> None:
         assert path.read_bytes() == b"film" and path.suffix == ".mp4"
 
 
+def test_what_curation_keeps_for_itself_is_no_label() -> None:
+    values = {"source_id": "a.mp4", "sync_backend": "x-3", "config_hash": "ab", "track_uri": "t.npz", "language": "en"}
+    assert labels_of(values) == {"language": "en"}
+
+
 def test_a_declared_emotion_stands() -> None:
     values = {"emotion": "sad", "label_source": "declared", "emotion_probs": [1.0], "emotion_label_set": "happy"}
     assert labels_of(values)["emotion"] == "sad"
