@@ -11,7 +11,7 @@ from typing import Any
 
 import avatar
 from avatar.data.manifest import DECLARABLE, SourceRecord
-from avatar.errors import MediaError, OptionError
+from avatar.errors import MediaError, OptionError, words_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -95,14 +95,14 @@ def read_corpus(recipe: str | Path, root: Path) -> Iterator[SourceRecord]:
 
     Raises:
         OptionError: no such recipe.
-        MediaError: a file that the reader needs is missing, or none of the corpus's videos is there.
+        MediaError: a file that the reader needs is missing or not what the corpus has, or none of its videos is there.
     """
     known = load_recipe(recipe)
     read: Callable[[Path], Iterator[SourceRecord]] = importlib.import_module(f"avatar.data.readers.{known.reader}").read
     if not root.is_dir():
         raise MediaError(f"there is no folder {root}; name the one that holds {known.title}")
     count = 0
-    for record in read(root):
+    for record in _readable(read(root), known, root):
         count += 1
         declared = {name: value for name, value in {**known.declared, **record.declared}.items() if value is not None}
         yield replace(
@@ -113,6 +113,17 @@ def read_corpus(recipe: str | Path, root: Path) -> Iterator[SourceRecord]:
         )
     if not count:
         raise MediaError(f"{root} holds no video of {known.title}; it should lie like this:\n{known.layout.rstrip()}")
+
+
+def _readable(records: Iterator[SourceRecord], known: Recipe, root: Path) -> Iterator[SourceRecord]:
+    """The records; what a reader stumbles over in the corpus's lists becomes an error that names them."""
+    try:
+        yield from records
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
+        raise MediaError(
+            f"the lists or names of {known.title} in {root} are not as its reader knows them ({words_of(err)}); "
+            "download them again, or write a labels.csv and use the recipe `folder`"
+        ) from err
 
 
 def _keys() -> list[str]:

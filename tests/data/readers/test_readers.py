@@ -158,6 +158,14 @@ def test_hdtf_as_clips(tree: Tree) -> None:
     assert (record.source_id, record.start_s, record.declared["identity"]) == ("Radio11_1", None, "hdtf/Radio")
 
 
+def test_lists_that_are_not_a_corpus_s_own_are_named(tree: Tree) -> None:
+    root = tree("videos/Radio11.mp4")
+    for window in ("00:30", "from start"):
+        text(root, "RD_annotion_time.txt", f"Radio11.mp4 {window}\n")
+        with pytest.raises(MediaError, match="the lists or names of HDTF in .* are not as its reader knows them"):
+            records("hdtf", root)
+
+
 def test_celebv_hq(tree: Tree) -> None:
     root = tree("processed/_0tf2n3rlJU_0.mp4")
     video(root / "raw/M2Ohb0FAaJU.mp4", 200, 100)
