@@ -108,7 +108,7 @@ class BalanceOptions:
         beta: of the effective number; -1 chooses it from the cells' sizes.
         cap: no clip is drawn more than this many times as often as by natural sampling.
         thin: cells of fewer clips borrow from their margins.
-        anneal: shares of the run between which natural sampling gives way to balanced sampling.
+        anneal: shares of the run between which natural sampling gives way to balanced sampling; [1, 1] never does.
         epoch_draws: draws between two re-weightings and reports; 0 chooses: a twentieth of the run, in whole passes if it can be.
         dynamic_rate: how fast cells with a high validation loss gain weight; 0 for not.
         dynamic_ceiling: by how much at most.
@@ -281,6 +281,10 @@ class TrainConfig:
             )
         if self.balance.beta != -1 and not 0 <= self.balance.beta <= 1:
             raise OptionError(f"balance.beta must lie between 0 and 1, or be -1 to be chosen, not {self.balance.beta}")
+        if self.balance.anneal[0] > self.balance.anneal[1]:
+            raise OptionError(
+                f"balance.anneal is a beginning and an end, in this order, not {list(self.balance.anneal)}"
+            )
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0 <= getattr(self.optimiser, name) < 1:
                 raise OptionError(f"optimiser.{name} must lie in [0, 1), not {getattr(self.optimiser, name)}")

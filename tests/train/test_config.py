@@ -25,6 +25,7 @@ from avatar.train.config_file import check_same, from_mapping, load_config, reci
         ({"loop": {"steps": 0}}, "loop.steps must be 1 or more, not 0"),
         ({"loop": 3}, r"loop is a section of the config, \[loop\], not a value"),
         ({"balance": {"anneal": [1]}}, r"balance.anneal is a list of 2 values, not \[1\]"),
+        ({"balance": {"anneal": [0.5, 0.2]}}, r"a beginning and an end, in this order, not \[0.5, 0.2\]"),
         ({"balance": {"by": "emotion"}}, "balance.by is a list, not 'emotion'"),
         ({"balance": {"beta": 2}}, "balance.beta must lie between 0 and 1, or be -1 to be chosen, not 2.0"),
         ({"model": {"kind": "mash"}}, "model.kind must be one of 'mesh', 'wan', not 'mash'"),

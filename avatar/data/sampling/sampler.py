@@ -25,8 +25,9 @@ class Balance:
         beta: of the effective number; 0 draws every clip equally often, 1 every cell; None chooses it from the cells' sizes.
         cap: no clip is drawn more than this many times as often as without balancing.
         thin: cells of fewer clips borrow from their margins.
-        anneal: (first, last) epoch between which natural sampling gives way to balanced sampling, linearly: representations are
-            learned from all data, the tail is evened out later (K. Cao et al., arXiv 1906.07413, deferred re-balancing).
+        anneal: (first, last) epoch between which natural sampling gives way to balanced sampling, linearly, or at once where
+            they are the same: representations are learned from all data, the tail is evened out later (K. Cao et al., arXiv
+            1906.07413, deferred re-balancing).
     """
 
     beta: float | None = None
@@ -45,7 +46,9 @@ class Balance:
     def share(self, epoch: int) -> float:
         """How much of the draws is balanced in an epoch, in [0, 1]."""
         first, last = self.anneal
-        return 1.0 if epoch >= last else float(np.clip((epoch - first) / (last - first), 0, 1))
+        if epoch >= last:
+            return 1.0
+        return max(0.0, (epoch - first) / (last - first)) if last > first else 0.0
 
 
 class BalancedSampler:

@@ -230,6 +230,12 @@ def test_natural_sampling_gives_way_to_balanced_sampling() -> None:
         sampler.advance(sampler.epoch_draws)
 
 
+def test_natural_sampling_may_give_way_at_once_or_never() -> None:
+    at_once, never = Balance(anneal=(3, 3)), Balance(anneal=(20, 20))
+    assert [at_once.share(epoch) for epoch in (0, 2, 3, 9)] == [0, 0, 1, 1]
+    assert {never.share(epoch) for epoch in range(20)} == {0}
+
+
 def test_batches_are_of_one_bucket_and_the_target_still_holds() -> None:
     cells = long_tail()
     buckets = np.random.default_rng(2).integers(0, 5, cells.num_clips)
