@@ -50,6 +50,11 @@ def add_curate(
         "--engine", choices=("local", "ray"), default="local", help="processes of this machine, or Ray (default: local)"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time (default: one per processor)")
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try again what failed in an earlier run: clips that took too long, sources that could not be read",
+    )
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML page")
     group = parser.add_argument_group("on what an earlier run has left in OUT")
     group.add_argument(
@@ -85,6 +90,7 @@ def run_curate(args: argparse.Namespace) -> None:
                 engine,
                 recipe=args.recipe,
                 report=not args.no_report,
+                retry_failed=args.retry_failed,
                 progress=_progress(sys.stderr),
             )
         finally:

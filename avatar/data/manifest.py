@@ -114,7 +114,11 @@ _GROUPS: dict[str, list[pa.Field]] = {
         *_fields(_REAL, "valence arousal dominance"),
         *_fields(_TEXT, "sex age_group ethnicity"),  # declared by the corpus or the person
         *_fields(_PROBS, "apparent_ethnicity_probs apparent_age_probs apparent_sex_probs"),
-        pa.field("label_source", _TEXT, metadata={"doc": "declared, model, or declared and model: label_backend has the models"}),
+        pa.field(
+            "label_source",
+            _TEXT,
+            metadata={"doc": "declared, model, or declared and model: label_backend has the models"},
+        ),
         pa.field("label_backend", _TEXT),
         pa.field("style", _TEXT),
     ],

@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
     def curate(source: Path, out: Path, config: Path | None, engine: Any, **options: Any) -> Path:
         held.update(source=source, out=out, config=config, workers=engine.num_workers)
-        held.update(recipe=options["recipe"], report=options["report"])
+        held.update(recipe=options["recipe"], report=options["report"], retry_failed=options["retry_failed"])
         options["progress"]("probe", 3, 3)
         if source.name == "empty":
             raise MediaError("empty holds no video")
@@ -49,7 +49,8 @@ def test_the_manifest_s_path_is_the_result_and_the_rest_is_told(
     asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
-    assert main(["curate", "videos", out, "--workers", "3", "--recipe", "grid", "--no-report"]) == 0
+    assert main(["curate", "videos", out, "--workers", "3", "--recipe", "grid", "--no-report", "--retry-failed"]) == 0
+    assert asked["retry_failed"]
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path / 'out' / 'manifest.parquet'}\n"
     assert "1 of 3 clips kept, 0.50 h" in printed.err and "1 dark" in printed.err and "probe: 3 of 3" in printed.err
@@ -67,7 +68,7 @@ def test_the_report_is_named_unless_it_is_left_out(
     assert main(["curate", "videos", str(tmp_path / "out"), "--rethreshold"]) == 0
     assert asked["report"] and f"the report is {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().err
     assert main(["curate", "videos", str(tmp_path / "out"), "--no-report"]) == 0
-    assert not asked["report"] and "report" not in capsys.readouterr().err
+    assert not asked["report"] and not asked["retry_failed"] and "report" not in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_2(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.dataset
 
 from avatar.data.engines.work import sidecar_schema
+from avatar.data.manifest import read_table, write_table
 from avatar.errors import MediaError, OutputError
 from avatar.media.output import staged
 
@@ -91,6 +93,16 @@ class CurationFolder:
         begun = [path for name in _FILES for path in self.root.glob(f".{name}.*.part")]
         for path in [*begun, *(path for name in _FOLDERS for path in (self.root / name).rglob(".*.part"))]:
             path.unlink(missing_ok=True)
+
+    def forget_failures(self) -> None:
+        """Takes what failed out of every stage's files, as if nobody had come to it yet; only while it is locked."""
+        for path in sorted((self.root / "sidecars").glob("*/*.parquet")):
+            table = read_table(path)
+            went_well = table.filter(pa.compute.is_null(table.column("error")))
+            if not len(went_well):
+                path.unlink()
+            elif len(went_well) < len(table):
+                write_table(path, went_well)
 
     @property
     def copies(self) -> Path:

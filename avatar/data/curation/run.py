@@ -42,6 +42,7 @@ def curate(
     *,
     recipe: str | None = None,
     report: bool = True,
+    retry_failed: bool = False,
     progress: StageProgress | None = None,
 ) -> Path:
     """Curates a folder of videos.
@@ -55,6 +56,7 @@ def curate(
         engine: None: one process per processor.
         recipe: how the corpus is laid out; None: every video, at any depth.
         report: whether the page is written.
+        retry_failed: whether what failed in an earlier run, such as a clip that took too long, is tried again.
         progress: told the stage, and its rows done and in all.
 
     Returns:
@@ -70,12 +72,16 @@ def curate(
     folder = CurationFolder(out)
     if engine is None:
         with closing(LocalEngine()) as own:
-            return curate(source, out, config, own, recipe=recipe, report=report, progress=progress)
+            return curate(
+                source, out, config, own, recipe=recipe, report=report, retry_failed=retry_failed, progress=progress
+            )
     tell = progress or (lambda stage, done, total: None)
     early, late = _stages(settings, folder)
     sources = ingest(Path(source), recipe, folder.root)
     with folder.locked():
         folder.tidy()
+        if retry_failed:
+            folder.forget_failures()
         write_table(folder.sources, sources)
         folder.write_settings(settings.values)
         clips = segment(_looked_through(sources, settings, folder, engine, tell), settings["segments"]["max_s"])

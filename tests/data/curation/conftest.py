@@ -79,7 +79,9 @@ class Fails(Blur):
     name = "fails"
 
     def score(self, clip):
-        raise RuntimeError("no luck")
+        if not (LOG / "luck").exists():
+            raise RuntimeError("no luck")
+        return super().score(clip)
 '''
 
 
@@ -117,6 +119,7 @@ def scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(str(folder))
     return SimpleNamespace(
         module=name,
+        give=lambda what: (folder / what).touch(),
         names=lambda *classes: [f"{name}:{c}" for c in classes],
         log=lambda which: (
             (folder / f"{which}.log").read_text().split("\n")[:-1] if (folder / f"{which}.log").exists() else []

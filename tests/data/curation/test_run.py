@@ -155,6 +155,21 @@ def test_what_a_scorer_stumbles_over_is_that_clip_s_error(
     assert row["reject_reasons"] == [f"error:{name}"] and dict(row["stage_errors"]) == {name: "RuntimeError: no luck"}
 
 
+def test_what_failed_is_tried_again_where_that_is_asked_for(
+    folder: Path, tmp_path: Path, inline: Inline, scorers: SimpleNamespace
+) -> None:
+    options = settings(scorers.names("Brightness", "Fails"), lazy=False)
+    curate(folder, tmp_path / "out", options, inline)
+    scorers.give("luck")
+    curate(folder, tmp_path / "out", options, inline)
+    assert not by_source(tmp_path / "out")["a.mp4"]["keep"]  # what is written down stays
+    curate(folder, tmp_path / "out", options, inline, retry_failed=True)
+    row = by_source(tmp_path / "out")["a.mp4"]
+    assert row["keep"] and row["lap_var_512"] is not None and row["stage_errors"] is None
+    assert by_source(tmp_path / "out")["cut.mp4"]["reject_reasons"] == ["error:probe"]
+    assert len(scorers.log("brightness")) == 2  # nobody measures again what went well
+
+
 def test_nan_is_an_error_and_never_a_value(
     folder: Path, tmp_path: Path, inline: Inline, scorers: SimpleNamespace
 ) -> None:
