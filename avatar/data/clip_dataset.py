@@ -63,6 +63,7 @@ class ClipStore:
         self._settings = dict(settings) if settings is not None else None
         self.entries: list[ClipEntry] = []
         self.refused: dict[str, str] = {}
+        self._places: dict[str, int] = {}
         self._is_open = False
         path = self.folder / INDEX
         if not path.exists():
@@ -76,12 +77,14 @@ class ClipStore:
             raise OptionError(
                 f"{self.folder} was prepared with other values of {', '.join(names)}; set them back, or name another data.cache"
             )
-        for line in lines[1:]:
+        entries: dict[str, ClipEntry] = {}
+        for line in lines[1:]:  # the last line of a clip counts
             values = json.loads(line)
             if "refused" in values:
                 self.refused[values["clip_id"]] = values["refused"]
             else:
-                self.entries.append(ClipEntry(**{**values, "shape": tuple(values["shape"])}))
+                entries[values["clip_id"]] = ClipEntry(**{**values, "shape": tuple(values["shape"])})
+        self.select(list(entries.values()))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -90,14 +93,19 @@ class ClipStore:
         """Clips that are done: prepared, or refused."""
         return {entry.clip_id for entry in self.entries} | set(self.refused)
 
+    def select(self, entries: list[ClipEntry]) -> None:
+        """From now on the store shows these entries alone; its files stay as they are."""
+        self.entries, self._places = entries, {entry.clip_id: k for k, entry in enumerate(entries)}
+
     def add(self, entry: ClipEntry, tensors: Mapping[str, np.ndarray]) -> None:
-        """Writes a clip, then its line."""
+        """Writes a clip, then its line; one that is there is replaced."""
         path = self._path(entry.clip_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged(path, overwrite=True) as name:
             Path(name).write_bytes(save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
         self._append(asdict(entry))
-        self.entries.append(entry)
+        place = self._places.setdefault(entry.clip_id, len(self.entries))
+        self.entries[place : place + 1] = [entry]
 
     def refuse(self, clip_id: str, reason: str) -> None:
         """Remembers that a clip cannot be used, and why."""

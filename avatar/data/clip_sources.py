@@ -199,9 +199,9 @@ def _clip(clip_id: str, path: Path, content: Callable[[], bytes] | None, values:
 
 
 def _emotion(text: str) -> str | dict[str, float]:
-    """A label, or a mix whose missing part is neutral."""
+    """A label in our words where we know it, or a mix whose missing part is neutral."""
     if ":" not in text:
-        return text
+        return emotion_word(text) or text
     mix = EmotionMix.parse(text)
     weights = dict(zip(EMOTIONS, mix.weights, strict=True))
     weights["neutral"] += 1 - sum(mix.weights)

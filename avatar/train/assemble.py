@@ -65,7 +65,7 @@ def train(
         stores = prepare(config, preparing if accelerator.is_main_process else None)
     if reports and reports.left_out and accelerator.is_main_process:
         reports.left_out(left_out(config, *stores))
-    task, held_out = make_tasks(config, pipeline)
+    task, held_out = make_tasks(config, pipeline, stores)
     trainer = Trainer(task, held_out, config, reports, accelerator)
     accelerator.init_trackers(config.log.project, {k: str(v) for k, v in config.flat().items()})
     try:
@@ -125,12 +125,12 @@ def left_out(config: TrainConfig, *stores: ClipStore | None) -> dict[str, str]:
     return out
 
 
-def make_tasks(config: TrainConfig, pipeline: AvatarPipeline | WanAvatarPipeline) -> tuple[Task, Task | None]:
-    """The training clips and those of validation, with the same networks."""
-    store = ClipStore(cache_folder(config) / "clips")
-    other = store
-    if config.data.held_out:
-        other = ClipStore(cache_folder(config) / "held_out")
+def make_tasks(
+    config: TrainConfig, pipeline: AvatarPipeline | WanAvatarPipeline, stores: tuple[ClipStore, ClipStore | None]
+) -> tuple[Task, Task | None]:
+    """The training clips and those of validation, as `prepare` gives them, with the same networks."""
+    store, other = stores[0], stores[0] if stores[1] is None else stores[1]
+    if stores[1] is not None:
         training, held_out = list(range(len(store))), list(range(len(other)))
     else:
         usable = list(range(len(store)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,11 @@ from avatar.errors import InputError
 
 class Preparer(Protocol):
     """Makes the tensors of a clip, for one kind of model."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Labels that the tensors depend on."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """What decides the tensors."""
@@ -31,7 +37,7 @@ def prepare_clips(
     make_preparer: Callable[[], Preparer],
     progress: Callable[[int, int], None] | None = None,
 ) -> ClipStore:
-    """Adds to a store what it lacks of the clips of some folders.
+    """Adds to a store what it lacks of the clips of some folders, and takes labels, people and splits as they are now.
 
     Args:
         folders: see `find_clips`.
@@ -40,7 +46,7 @@ def prepare_clips(
         progress: told how many clips are done, and of how many.
 
     Returns:
-        The store; clips that cannot be used are in its `refused`, each with the reason.
+        The store, with the clips of these folders alone; those that cannot be used are in its `refused`, each with the reason.
 
     Raises:
         InputError: a folder cannot be used, or no clip could.
@@ -48,7 +54,7 @@ def prepare_clips(
     """
     clips, preparer = find_clips(folders), make_preparer()
     store = ClipStore(cache, preparer.settings())
-    known = store.known()
+    known = store.known() - _outdated(store, clips, preparer.reads)
     for done, clip in enumerate(clips, start=1):
         if clip.clip_id not in known:
             try:
@@ -59,7 +65,24 @@ def prepare_clips(
                 store.add(entry, tensors)
         if progress:
             progress(done, len(clips))
+    now = {clip.clip_id: clip for clip in clips}
+    store.refused = {name: reason for name, reason in store.refused.items() if name in now}
+    store.select([
+        replace(entry, person=clip.person, split=clip.split, labels=dict(clip.labels))
+        for entry in store.entries
+        if (clip := now.get(entry.clip_id))
+    ])  # fmt: skip
     if not store.entries:
         first = next(iter(store.refused.items()), ("", "there are none"))
         raise InputError(f"none of {len(clips)} clips can be used; the first, {first[0]}: {first[1]}")
     return store
+
+
+def _outdated(store: ClipStore, clips: Sequence[SourceClip], reads: Sequence[str]) -> set[str]:
+    """Clips of a store whose tensors were made with another label than they have now."""
+    before = {entry.clip_id: entry.labels for entry in store.entries}
+    return {
+        clip.clip_id
+        for clip in clips
+        if clip.clip_id in before and any(before[clip.clip_id].get(name) != clip.labels.get(name) for name in reads)
+    }

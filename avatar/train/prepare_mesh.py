@@ -49,6 +49,8 @@ class MeshPreparer:
         options: of the run.
     """
 
+    reads: tuple[str, ...] = ()
+
     def __init__(self, encoder: Wav2Vec2Model, options: DataOptions) -> None:
         self._encoder, self._options, self._latent = encoder.eval(), options, GeometryLatent()
 

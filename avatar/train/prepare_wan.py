@@ -44,6 +44,11 @@ class WanPreparer:
         )
         self._references = reference_adapters(pipeline.transformer)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `Preparer.reads`."""
+        return ("emotion",) if "emotion" in self._references else ()
+
     def settings(self) -> dict[str, Any]:
         """What decides the tensors, for `ClipStore`."""
         data = self._config.data

@@ -56,6 +56,14 @@ def test_a_store_made_in_another_way_is_refused(tmp_path: Path) -> None:
         ClipStore(tmp_path, {"head": "all", "size": 1})
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("Happy", "happy"), ("anger", "angry"), ("bored", "bored"), ("happy:0.5", {"happy": 0.5, "neutral": 0.5})],
+)
+def test_an_emotion_is_read_in_our_words(written: str, read: str | dict[str, float]) -> None:
+    assert labels_of({"emotion": written}) == {"emotion": read}
+
+
 def test_people_are_not_in_both_splits() -> None:
     entries = [ClipEntry(f"{k}", 1, person=f"p{k % 7}") for k in range(50)]
     training, held_out = split_entries(entries, 0.2, seed=0)
