@@ -21,7 +21,7 @@ from avatar.data.curation.dedup_compare import Prints, are_copies, compare
 from avatar.data.curation.groups import joined
 from avatar.data.manifest import columns, read_table, write_table
 
-VERSION = "1"  # changes when other pairs may be copies
+VERSION = "2"  # changes when other pairs may be copies
 PRINT_COLUMNS = ("phash8", "phash_crops", "motion_fp", "audio_fp", "embedding")
 QUALITY_COLUMNS = ("width_px", "height_px", "media_bytes", "aes_score", "duration_s")
 COLUMNS = pa.schema([pa.field("clip_id", pa.string()), *columns("dup_group", "dup_is_best", "dup_sim")])

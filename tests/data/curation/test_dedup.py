@@ -106,6 +106,8 @@ COPIES: dict[str, Callable[[], Clip]] = {
     "cropped by a tenth": lambda: (encoded(cropped(original(1, 1)[0], 0.9)), original(1, 1)[1]),
     "cropped by a tenth on each side": lambda: (encoded(cropped(original(1, 1)[0], 0.8)), original(1, 1)[1]),
     "shifted by 2 s": lambda: shifted(1, 1),
+    "dubbed": lambda: (encoded(original(1, 1)[0]), original(1, 2)[1]),
+    "out of sync": lambda: (encoded(original(1, 1)[0]), np.roll(original(1, 1)[1], round(0.4 * RATE_HZ))),
     "muted": lambda: (encoded(original(1, 1)[0]), None),
     "muted, cropped, mirrored": lambda: (encoded(cropped(original(1, 1)[0], 0.9)[:, :, ::-1]), None),
 }
@@ -115,6 +117,7 @@ OTHERS: dict[str, Callable[[], Clip]] = {
     "another room": lambda: original(2, 4),
     "the sound of another take": lambda: (original(1, 5)[0], original(1, 2)[1]),
     "the same sound elsewhere": lambda: (original(3, 6)[0], original(1, 1)[1]),
+    "the same sound over another take in the same room": lambda: (original(1, 10)[0], original(1, 1)[1]),
     "the same words by somebody else": lambda: cut(recording(4, 7, words=1)),
     "the same words by the same person": lambda: cut(recording(1, 8, words=1)),
     "somebody else to the same sound": lambda: (cut(recording(5, 9, words=1))[0], original(1, 1)[1]),
