@@ -21,6 +21,7 @@ from avatar.errors import (
 )
 
 if TYPE_CHECKING:
+    from avatar.audio.opening import OpeningEstimator
     from avatar.audio.projector import AudioProjector
     from avatar.clip import VideoClip
     from avatar.codec.mesh.codec import MeshCodec
@@ -39,6 +40,7 @@ _HOME = {
     "EmotionEncoder": "avatar.emotion.tokens",
     "IdentityEncoder": "avatar.identity.tokens",
     "MeshCodec": "avatar.codec.mesh.codec",
+    "OpeningEstimator": "avatar.audio.opening",
     "ModelMixin": "diffusers",  # diffusers looks here for the base class by which it may load our components
     "BBox": "avatar.types",
     "Face": "avatar.types",
@@ -62,6 +64,7 @@ __all__ = [
     "MediaError",
     "MeshCodec",
     "MissingDependencyError",
+    "OpeningEstimator",
     "OptionError",
     "OutputError",
     "Portrait",

@@ -10,6 +10,7 @@ from transformers import Wav2Vec2Model
 
 from avatar.audio.alignment import window_length
 from avatar.audio.encoder import small_encoder_config
+from avatar.audio.opening import OpeningEstimator
 from avatar.audio.projector import AudioProjector
 from avatar.codec.mesh.codec import MeshCodec
 from avatar.codec.mesh.rig import default_rig
@@ -23,9 +24,12 @@ def trained_parts(speech_encoder: Path, networks: Path) -> dict[str, Any]:
 
     Args:
         speech_encoder: folder of the encoder.
-        networks: folder with `transformer`, `audio_projector`, `identity_encoder` and `emotion_encoder`.
+        networks: folder with `transformer`, `audio_projector`, `identity_encoder`, `emotion_encoder` and, where there is
+            one, `opening_estimator`.
     """
+    opening = networks / "opening_estimator"
     return {
+        "opening_estimator": OpeningEstimator.from_pretrained(opening) if opening.is_dir() else None,
         "transformer": AvatarTransformer3DModel.from_pretrained(networks / "transformer"),
         "codec": MeshCodec(),
         "speech_encoder": Wav2Vec2Model.from_pretrained(speech_encoder),
@@ -64,5 +68,6 @@ def debug_parts(seed: int = 0) -> dict[str, Any]:
             "audio_projector": AudioProjector(64, width, window_length(codec.stride.time, margin), margin),
             "identity_encoder": IdentityEncoder(token_dim=width, hidden_dim=32),
             "emotion_encoder": EmotionEncoder(default_rig().num_named, width),
+            "opening_estimator": OpeningEstimator(64, default_rig().num_named, margin_features=margin),
         }
         return {name: part.eval() for name, part in parts.items()}

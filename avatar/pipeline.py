@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline
 from transformers import Wav2Vec2Model
 from typing_extensions import Unpack
 
-from avatar.audio.features import AudioTokenSource
+from avatar.audio.opening import OpeningEstimator
 from avatar.audio.projector import AudioProjector
 from avatar.clip import VideoClip
 from avatar.codec.mesh.codec import MeshCodec
@@ -28,7 +28,7 @@ from avatar.codec.mesh.idle import IdleMotion
 from avatar.codec.mesh.motion import MeshMotion
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.rig import default_rig
-from avatar.dit.generate import ChunkPlan, SamplingOptions, generate_latents
+from avatar.dit.generate import ChunkPlan, SamplingOptions
 from avatar.dit.guidance import audio_guidance
 from avatar.dit.sampler import check_seed
 from avatar.dit.transformer import AvatarTransformer3DModel
@@ -40,9 +40,10 @@ from avatar.identity.choose import check_distinct, load_portrait
 from avatar.identity.tokens import IdentityEncoder
 from avatar.media import read_speech, sound_of_video
 from avatar.parts import debug_parts, trained_parts
+from avatar.performer import Performer
 from avatar.presets import is_own, resolve_preset
 from avatar.runtime import GraphSpeechEncoder, GraphTransformer, Notify, check_runtime
-from avatar.types import Conditioning, FaceChoice, LatentShape, Picture, Portrait, Speech, VideoShape, Waveform
+from avatar.types import FaceChoice, LatentShape, Picture, Portrait, Speech, VideoShape, Waveform
 
 if TYPE_CHECKING:
     from avatar.wan.pipeline import WanAvatarPipeline
@@ -111,8 +112,10 @@ class AvatarPipeline(DiffusionPipeline):
         codec: gives the latents their meaning.
         speech_encoder: 16 kHz sound to features.
         audio_projector, identity_encoder, emotion_encoder: features to tokens.
+        opening_estimator: hears how far the lips are apart, besides; pipelines saved without one have None.
     """
 
+    _optional_components = ["opening_estimator"]
     model_cpu_offload_seq = "speech_encoder->transformer"
 
     def __init__(
@@ -123,6 +126,7 @@ class AvatarPipeline(DiffusionPipeline):
         audio_projector: AudioProjector,
         identity_encoder: IdentityEncoder,
         emotion_encoder: EmotionEncoder,
+        opening_estimator: OpeningEstimator | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -132,6 +136,7 @@ class AvatarPipeline(DiffusionPipeline):
             audio_projector=audio_projector,
             identity_encoder=identity_encoder,
             emotion_encoder=emotion_encoder,
+            opening_estimator=opening_estimator,
         )
         self.plan = ChunkPlan()
         self._graphs: tuple[GraphTransformer, GraphSpeechEncoder] | None = None
@@ -311,23 +316,20 @@ class AvatarPipeline(DiffusionPipeline):
         speaker = take.cast[index]
         latent = LatentShape.from_video(take.shape, self.codec.stride, self.codec.channels)
         transformer, encoder = self._graphs or (self.transformer, self.speech_encoder)
-        source = AudioTokenSource(encoder, self.audio_projector, speaker.speech, self.codec.stride.time)
-        with torch.no_grad():  # not around the generator: one that is left unfinished would end in an error at exit
-            emotion = self.emotion_encoder(*speaker.emotion.as_tensors(self.transformer.device))
-
-        def conditioning(start: int, stop: int) -> Conditioning:
-            return Conditioning(
-                audio_tokens=source.tokens(start, stop)[None, None],
-                face_mask=self.codec.face_mask(stop - start)[None, None].to(emotion),
-                identity_tokens=speaker.identity,
-                emotion_tokens=emotion.expand(-1, stop - start, -1, -1),
-            )
-
+        performer = Performer(
+            transformer,
+            self.codec,
+            encoder,
+            self.audio_projector,
+            self.emotion_encoder,
+            self.opening_estimator,
+            self.plan,
+        )
         first = self.codec.encode_portrait(speaker.portrait)[None]
         first = first.to(self.transformer.device, self.transformer.dtype)
         generator = torch.Generator().manual_seed(_person_seed(take.seed, index))
-        yield from generate_latents(
-            transformer, first, conditioning, latent.frames, self.plan, take.sampling, generator
+        return performer.latents(
+            first, speaker.speech, speaker.identity, [speaker.emotion], latent.frames, take.sampling, generator
         )
 
 

@@ -320,7 +320,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _trial(args: argparse.Namespace) -> Trial:
     pipe = assemble_pipeline(*args.parts) if args.parts else AvatarPipeline.from_pretrained(args.preset)
-    for component in pipe.components.values():
+    for component in filter(None, pipe.components.values()):
         component.float().eval()
     sampling = SamplingOptions(args.steps, SIGMA_SHIFT, audio_guidance(args.guidance), args.temperature)
     studio = Studio(**pipe.components, plan=pipe.plan, sampling=sampling)

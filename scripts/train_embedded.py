@@ -4,8 +4,8 @@
 
 Stages, each also by name: `corpus` synthesises the speech (needs Debian's speech synthesisers, see
 scripts/make_embedded_corpus.py; voices that are there are kept), `encoder` trains the speech encoder, `cache` makes the
-generator's training data with it, `generator` trains the motion generator, `assemble` writes the pipeline with
-half-precision weights.
+generator's training data with it, `generator` trains the motion generator, `opening` fits the estimator of the lips' opening,
+`assemble` writes the pipeline with half-precision weights.
 Measured on 2 cores (AMD EPYC) with nothing else running: see avatar/weights/embedded/README.md.
 """
 
@@ -27,9 +27,10 @@ from avatar.pipeline import AvatarPipeline, assemble_pipeline
 from avatar.train.encoder import EncoderRecipe, train_encoder
 from avatar.train.generator import GeneratorRecipe, train_generator
 from avatar.train.motion_cache import load_items, prepare
+from avatar.train.opening import fit_opening
 
-STAGES = ("corpus", "encoder", "cache", "generator", "assemble")
-TRAIN_SHARDS, HELD_OUT_SHARDS = 40, 2
+STAGES = ("corpus", "encoder", "cache", "generator", "opening", "assemble")
+TRAIN_SHARDS, HELD_OUT_SHARDS, OPENING_SHARDS = 40, 2, 10
 Recipe = TypeVar("Recipe", EncoderRecipe, GeneratorRecipe)
 
 
@@ -86,6 +87,15 @@ def run_generator(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         log=_log,
     )
+
+
+def run_opening(arguments: argparse.Namespace) -> None:
+    teacher = torch.load(arguments.run / "encoder/checkpoint.pt", map_location="cpu", weights_only=True)["parts"][
+        "model"
+    ]
+    items = load_items(arguments.run / "cache/train", OPENING_SHARDS)
+    estimator = fit_opening(items, teacher["curves.weight"][-1].float(), teacher["curves.bias"][-1].float())
+    estimator.save_pretrained(arguments.run / "generator/generator/opening_estimator")
 
 
 def run_assemble(arguments: argparse.Namespace) -> None:

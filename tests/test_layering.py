@@ -27,7 +27,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wan": FOUNDATION | STAGES | {"clip"},
     "hub": FOUNDATION | STAGES | {"debug", "presets", "wan"},
     "choices": {"errors", "hub", "presets"},
-    "pipeline": FOUNDATION | STAGES | {"clip", "hub", "parts", "presets", "runtime", "wan"},
+    "performer": FOUNDATION | STAGES,
+    "pipeline": FOUNDATION | STAGES | {"clip", "hub", "parts", "performer", "presets", "runtime", "wan"},
+    # what is measured is what the pipeline does
+    "evaluate": FOUNDATION | STAGES | {"performer"},
     # training begins with a pipeline, and what it writes is one
     "train": FOUNDATION | STAGES | {"hub", "pipeline", "presets", "wan"},
     # a study may make the clips of a preset itself

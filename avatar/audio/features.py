@@ -35,17 +35,22 @@ class AudioTokenSource:
         self._features = torch.zeros(0, encoder.config.hidden_size)
         self._offset = 0
 
-    @torch.no_grad()
     def tokens(self, start: int, stop: int) -> Tensor:
         """Tokens of latent frames [start, stop), (stop - start, M, D)."""
+        windows = self.windows(start, stop)
+        with torch.no_grad():
+            return self._projector(windows.to(self._projector.dtype))
+
+    @torch.no_grad()
+    def windows(self, start: int, stop: int) -> Tensor:
+        """Features of latent frames [start, stop), (stop - start, M, D_f); what lies before `start` is forgotten."""
         self._read_until(
             first_feature(stop - 1, self._stride, self._margin) + window_length(self._stride, self._margin)
         )
         self._forget_before(first_feature(start, self._stride, self._margin))
-        windows = audio_windows(
+        return audio_windows(
             self._features, start, stop, temporal_stride=self._stride, margin_features=self._margin, offset=self._offset
         )
-        return self._projector(windows.to(self._projector.dtype))
 
     def _read_until(self, feature: int) -> None:
         while self._offset + len(self._features) < feature:

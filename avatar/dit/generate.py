@@ -20,6 +20,7 @@ from avatar.types import Conditioning
 
 # `AvatarTransformer3DModel` or what stands in for it: (latents, timestep, conditioning, return_dict=False) -> (velocity,)
 VelocityModel = Callable[..., tuple[Tensor, ...]]
+Refine = Callable[[Tensor, int, int], Tensor]  # latents [B, C, f, H, W] of latent frames [start, stop) to such latents
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def generate_latents(
     plan: ChunkPlan,
     options: SamplingOptions,
     generator: torch.Generator,
+    refine: Refine | None = None,
 ) -> Iterator[Tensor]:
     """Latents of a video, in blocks as they are made.
 
@@ -80,6 +82,7 @@ def generate_latents(
         plan: how the video is cut.
         options: how a chunk is denoised.
         generator: source of all noise; the same state gives the same video.
+        refine: changes each finished chunk, before the next one is made from its end.
 
     Yields:
         [B, C, f, H, W]; the first block begins with `first`.
@@ -93,6 +96,8 @@ def generate_latents(
         noise_shape = (*first.shape[:2], stop - start, *first.shape[3:])
         noise = torch.randn(noise_shape, generator=generator, dtype=torch.float32).to(first)
         chunk = _denoise(model, context, conditions, options.temperature * noise, sigmas, options.guidance)
+        if refine is not None:
+            chunk = refine(chunk, start, stop)
         yield torch.cat([first, chunk], dim=2) if start == 1 else chunk
         context = torch.cat([context, chunk], dim=2)[:, :, -plan.context_frames :]
 

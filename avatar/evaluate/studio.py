@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2Model
 
-from avatar.audio.features import AudioTokenSource
+from avatar.audio.opening import OpeningEstimator
 from avatar.audio.projector import AudioProjector
 from avatar.codec.mesh.codec import MeshCodec
 from avatar.codec.mesh.motion import MeshMotion
 from avatar.data.synthetic.faces import random_face
-from avatar.dit.generate import ChunkPlan, SamplingOptions, generate_latents
+from avatar.dit.generate import ChunkPlan, SamplingOptions
 from avatar.dit.transformer import AvatarTransformer3DModel
 from avatar.emotion.labels import shapes_of
 from avatar.emotion.reference import EmotionReference, read_emotion
@@ -22,7 +22,8 @@ from avatar.errors import OptionError
 from avatar.face_mesh import fit_head, head_pose, to_canonical_axes, to_picture_axes
 from avatar.identity.features import close_lips, geometry_features, with_unknown_appearance
 from avatar.identity.tokens import IdentityEncoder
-from avatar.types import BBox, Conditioning, Face, LatentShape, Portrait, VideoShape, Waveform
+from avatar.performer import Performer
+from avatar.types import BBox, Face, LatentShape, Portrait, VideoShape, Waveform
 
 _PX_PER_UNIT, _SIZE_PX = 20, 512
 
@@ -50,6 +51,7 @@ class Studio:
     audio_projector: AudioProjector
     identity_encoder: IdentityEncoder
     emotion_encoder: EmotionEncoder
+    opening_estimator: OpeningEstimator | None
     plan: ChunkPlan
     sampling: SamplingOptions
 
@@ -91,29 +93,18 @@ class Studio:
     @torch.no_grad()
     def latents(self, person: Person, speech: Waveform, emotions: tuple[str, ...], seed: int) -> torch.Tensor:
         """[B, C, F, H, W], one per emotion; what encoder and transformer do, and nothing else. Arguments as for `speak`."""
-        codec, size = self.codec, len(emotions)
-        latent = LatentShape.from_video(self._shape(speech), codec.stride, codec.channels)
-        source = AudioTokenSource(self.speech_encoder, self.audio_projector, speech, codec.stride.time)
-        feelings = [self._feeling(emotion, speech) for emotion in emotions]
-        device = self.transformer.device
-        tokens = torch.cat([self.emotion_encoder(*feeling.as_tensors(device)) for feeling in feelings])
-
-        def conditioning(start: int, stop: int) -> Conditioning:
-            audio = source.tokens(start, stop)
-            return Conditioning(
-                audio_tokens=audio.expand(size, 1, *audio.shape),
-                face_mask=codec.face_mask(stop - start).to(tokens).expand(size, 1, -1, -1, -1),
-                identity_tokens=person.identity.expand(size, -1, -1),
-                emotion_tokens=tokens.expand(-1, stop - start, -1, -1),
-            )
-
-        first = codec.encode_portrait(person.portrait).expand(size, -1, -1, -1, -1)
-        blocks = generate_latents(
-            self.transformer,
-            first.to(device, self.transformer.dtype),
-            conditioning,
+        latent = LatentShape.from_video(self._shape(speech), self.codec.stride, self.codec.channels)
+        performer = Performer(
+            self.transformer, self.codec, self.speech_encoder, self.audio_projector, self.emotion_encoder,
+            self.opening_estimator, self.plan,
+        )  # fmt: skip
+        first = self.codec.encode_portrait(person.portrait)[None]
+        blocks = performer.latents(
+            first.to(self.transformer.device, self.transformer.dtype),
+            speech,
+            person.identity,
+            [self._feeling(emotion, speech) for emotion in emotions],
             latent.frames,
-            self.plan,
             self.sampling,
             torch.Generator().manual_seed(seed),
         )
