@@ -67,11 +67,10 @@ def prepare_clips(
             progress(done, len(clips))
     now = {clip.clip_id: clip for clip in clips}
     store.refused = {name: reason for name, reason in store.refused.items() if name in now}
-    store.select([
-        replace(entry, person=clip.person, split=clip.split, labels=dict(clip.labels))
-        for entry in store.entries
-        if (clip := now.get(entry.clip_id))
-    ])  # fmt: skip
+    there = [(entry, now[entry.clip_id]) for entry in store.entries if entry.clip_id in now]
+    store.select(
+        [replace(entry, person=clip.person, split=clip.split, labels=dict(clip.labels)) for entry, clip in there]
+    )
     if not store.entries:
         first = next(iter(store.refused.items()), ("", "there are none"))
         raise InputError(f"none of {len(clips)} clips can be used; the first, {first[0]}: {first[1]}")
