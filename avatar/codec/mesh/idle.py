@@ -18,9 +18,9 @@ from avatar.codec.mesh.rig import default_rig
 _BLINK_INTERVAL_S = (1.6, 5.5)  # about 17 a minute (A. R. Bentivoglio et al., "Analysis of blink rate patterns", 1997)
 _DOUBLE_BLINK_SHARE = 0.12
 _BLINK_COURSE = np.array([0.45, 1.0, 1.0, 0.75, 0.4, 0.15])  # closing is faster than opening
-_GLANCE_INTERVAL_S = (0.7, 3.0)
+_GLANCE_INTERVAL_S = (0.6, 2.5)
 _GLANCE_MOVE_S = 0.06
-_GLANCE_SPREAD = np.array([0.11, 0.05])  # canonical units; the eyes mostly rest on the viewer
+_GLANCE_SPREAD = np.array([0.135, 0.06])  # canonical units; the eyes mostly rest on the viewer
 _SWAY = (  # amplitude (rad or units) and period (s) of rotation x, y, z and translation x, y
     (0.032, (2.3, 5.1, 9.7)),
     (0.050, (3.1, 6.3, 12.9)),
