@@ -48,11 +48,11 @@ def age_group(years: float) -> str:
 
 
 def videos(root: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> Iterator[Path]:
-    """The videos under a folder at any depth, sorted; hidden files and folders are left out."""
+    """The videos under a folder at any depth, sorted, links that lead nowhere too; hidden files and folders are left out."""
     wanted = frozenset(suffixes)
     for path in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in wanted and not hidden and path.is_file():
+        if path.suffix.lower() in wanted and not hidden and (path.is_file() or not path.exists()):
             yield path
 
 

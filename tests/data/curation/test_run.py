@@ -322,12 +322,16 @@ def test_results_may_lie_in_the_source_and_the_source_not_in_the_results(folder:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_names_that_are_no_text_are_errors_of_their_own(folder: Path, tmp_path: Path, inline: Inline) -> None:
+def test_names_that_are_no_text_and_links_that_lead_nowhere_are_errors_of_their_own(
+    folder: Path, tmp_path: Path, inline: Inline
+) -> None:
     for name in (b"caf\xe9.mp4", b"caf\xe8.mp4"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes((folder / "a.mp4").read_bytes())
+    (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
     curate(folder, tmp_path / "out", settings([]), inline)
     rows = by_source(tmp_path / "out")
-    assert len(rows) == 5 and rows["a.mp4"]["keep"]
+    assert "there is no file" in dict(rows["gone.mp4"]["stage_errors"])["probe"]
+    assert len(rows) == 6 and rows["a.mp4"]["keep"]
     assert "is not UTF-8; rename the file" in dict(rows["caf\\xe9.mp4"]["stage_errors"])["probe"]
 
 
