@@ -122,7 +122,7 @@ def test_one_clip_is_learned_to_near_zero_by_adapters_on_the_shipped_weights(tmp
     config = replace(config, optimiser=replace(config.optimiser, learning_rate=1e-3))
     start, end = learned(mesh_maker(pipeline, tmp_path), 1, config)
     print(f"mesh, adapters, on the shipped weights: {start:.4f} -> {end:.4f}")
-    assert end < 0.1 * start
+    assert end < 0.25 * start and end < 0.15  # tiny networks begin at 2.7
 
 
 @pytest.fixture(scope="module")
