@@ -34,14 +34,14 @@ def speech_activity(speech: Waveform) -> np.ndarray:
     count = -(-len(speech.samples) // SAMPLES_PER_FEATURE)
     if count == 0:
         return np.zeros(0, np.float32)
-    level_db = _speech_band_db(speech)
+    level_db = speech_band_db(speech)
     floor_db = _noise_floor(level_db)
     loud = (level_db > np.maximum(floor_db + MARGIN_DB, SILENCE_DBFS)) & ~_is_steady(level_db)
     held = maximum_filter1d(loud.astype(np.float32), 1 + 2 * round(_HANG_S * FEATURE_RATE_HZ))
     return gaussian_filter1d(held, _RAMP_S * FEATURE_RATE_HZ).clip(0, 1).astype(np.float32)
 
 
-def _speech_band_db(speech: Waveform) -> np.ndarray:
+def speech_band_db(speech: Waveform) -> np.ndarray:
     """Level in the speech band per feature, dB of full scale; filtered piece by piece, so long sound needs little memory."""
     band = butter(4, SPEECH_BAND_HZ, "bandpass", fs=speech.sample_rate_hz, output="sos")
     state = np.zeros((len(band), 2))

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 
 from avatar.data.curation.limits import DERIVED, Limit
 
+UNDECLARED = "not declared"
 SMALLEST_CELL = 10  # clips: smaller totals of what people are are not shown
 PERSONAL = ("emotion", "ethnicity", "sex", "age_group")
 BALANCED = ("emotion", "ethnicity", "language", "sex", "age_group")
@@ -148,9 +149,9 @@ def balance(rows: Sequence[Row], column: str) -> list[Share]:
             hides = column in PERSONAL and value is not None
             kept = [row for row in members if row["keep"]]
             shares.append(
-                Share("not declared" if value is None else str(value), _shown(members, hides), _shown(kept, hides))
+                Share(UNDECLARED if value is None else str(value), _shown(members, hides), _shown(kept, hides))
             )
-    return sorted(shares, key=lambda one: (one.value == "not declared", -(one.all.clips if one.all else 0), one.value))
+    return sorted(shares, key=lambda one: (one.value == UNDECLARED, -(one.all.clips if one.all else 0), one.value))
 
 
 def apparent(rows: Sequence[Row], column: str) -> tuple[int, tuple[float, ...]] | None:
@@ -162,14 +163,18 @@ def apparent(rows: Sequence[Row], column: str) -> tuple[int, tuple[float, ...]] 
 
 
 def stage_times(sidecars: Path) -> list[StageTime]:
-    """Of every stage's sidecar folder, dearest first."""
-    times = []
+    """Of every stage, dearest first; of one that ran with several versions or options, the last that did."""
+    latest: dict[str, tuple[float, list[Path]]] = {}
     for folder in sorted(path for path in sidecars.glob("*") if path.is_dir()):
-        files = sorted(folder.glob("*.parquet"))
-        if files:
-            table = ds.dataset(files, format="parquet").to_table(["cpu_s", "error"])
-            failed = len(table) - table.column("error").null_count
-            times.append(StageTime(folder.name, len(table), failed, float(np.nansum(table.column("cpu_s").to_numpy()))))
+        if files := sorted(folder.glob("*.parquet")):
+            stage, written = folder.name.split("-")[0], max(file.stat().st_mtime for file in files)
+            if stage not in latest or written >= latest[stage][0]:
+                latest[stage] = written, files
+    times = []
+    for stage, (_, files) in latest.items():
+        table = ds.dataset(files, format="parquet").to_table(["cpu_s", "error"])
+        failed = len(table) - table.column("error").null_count
+        times.append(StageTime(stage, len(table), failed, float(np.nansum(table.column("cpu_s").to_numpy()))))
     return sorted(times, key=lambda one: -one.cpu_s)
 
 

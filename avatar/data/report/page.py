@@ -11,7 +11,7 @@ from avatar.data.curation.folder import CurationFolder
 from avatar.data.curation.limits import Limit, parse_limits
 from avatar.data.manifest import SCHEMA, read_manifest
 from avatar.data.report import figures
-from avatar.data.report.figures import Histogram, Row, Total
+from avatar.data.report.figures import Histogram, Row, Share, Total
 from avatar.data.report.thumbnails import Thumbnail, evenly_chosen, thumbnail
 from avatar.errors import MissingDependencyError
 from avatar.media.output import staged
@@ -89,7 +89,8 @@ def _content(rows: list[Row], limits: tuple[Limit, ...], folder: CurationFolder)
         "steps": steps,
         "plots": [_plot(one) for one in figures.histograms(rows, limits)],
         "galleries": _galleries(rows, limits),
-        "balances": balances,
+        "balances": {name: shares for name, shares in balances.items() if _says_something(shares)},
+        "undeclared": [name for name, shares in balances.items() if not _says_something(shares)],
         "opinions": {name: found for name, found in opinions.items() if found},
         "smallest": figures.SMALLEST_CELL,
         "splits": splits,
@@ -100,6 +101,10 @@ def _content(rows: list[Row], limits: tuple[Limit, ...], folder: CurationFolder)
         "config_hash": next((row["config_hash"] for row in rows), ""),
         "version": next((row["pipeline_version"] for row in rows), ""),
     }
+
+
+def _says_something(shares: list[Share]) -> bool:
+    return any(share.value != figures.UNDECLARED for share in shares)
 
 
 def _galleries(rows: list[Row], limits: tuple[Limit, ...]) -> list[Gallery]:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from avatar.audio.encoder import SAMPLES_PER_FEATURE
 from avatar.audio.loudness import integrated_loudness
-from avatar.audio.voice_activity import speech_activity
+from avatar.audio.voice_activity import speech_activity, speech_band_db
 from avatar.data.clip_media import ClipMedia
 from avatar.data.manifest import columns
 from avatar.data.scorer import WeightSpec, register
@@ -28,7 +27,7 @@ class SoundScorer:
     """Fills speech_frac, loudness_lufs, clipping_frac, snr_db; null without sound, loudness also for silence."""
 
     name = "sound"
-    version = "1"
+    version = "2"
     columns = columns("speech_frac", "loudness_lufs", "clipping_frac", "snr_db")
     weights: tuple[WeightSpec, ...] = ()
 
@@ -65,8 +64,9 @@ def clipping_frac(samples: np.ndarray) -> float:
 
 
 def snr_db(sound: Waveform, activity: np.ndarray) -> float | None:
-    """Level of speech over the level of what is left between it, dB, at most 80.
+    """Level of speech over the level of what is left between it, both in the band of speech, dB, at most 80.
 
+    What lies below, the rumble of a desk or of wind that nobody hears, can be louder than the voice.
     Where speech never pauses, the quietest tenth of it stands for the noise, so the figure is then a lower bound.
 
     Args:
@@ -76,8 +76,7 @@ def snr_db(sound: Waveform, activity: np.ndarray) -> float | None:
     Returns:
         None without speech.
     """
-    padded = np.pad(sound.samples.astype(np.float64), (0, -len(sound.samples) % SAMPLES_PER_FEATURE))
-    power = (padded.reshape(-1, SAMPLES_PER_FEATURE) ** 2).mean(axis=1)
+    power = 10 ** (speech_band_db(sound) / 10)
     speaking, pausing = activity > 0.5, activity < 0.05
     if speaking.sum() < _LEAST_FRAMES:
         return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from avatar.data.curation.config import CurationConfig
 from avatar.data.curation.folder import CurationFolder
 from avatar.data.curation.limits import parse_limits
-from avatar.data.manifest import SCHEMA, table_from_rows, write_table
+from avatar.data.manifest import SCHEMA, read_table, table_from_rows, write_table
 from avatar.data.report import write_report
 from avatar.data.report.figures import Total, apparent, balance, funnel, histograms, stage_times
 from avatar.errors import MediaError
@@ -178,7 +180,18 @@ def test_a_page_has_the_middle_frame_of_a_clip(folder: CurationFolder) -> None:
 
 def test_stage_times_are_read_from_the_sidecars(folder: CurationFolder) -> None:
     [time] = stage_times(folder.root / "sidecars")
-    assert (time.stage, time.rows, time.failed, time.cpu_s, time.per_hour) == ("faces-1", 2, 1, 2.0, 3600.0)
+    assert (time.stage, time.rows, time.failed, time.cpu_s, time.per_hour) == ("faces", 2, 1, 2.0, 3600.0)
+
+
+def test_of_a_stage_with_two_versions_the_last_counts(folder: CurationFolder) -> None:
+    older, newer = folder.root / "sidecars" / "faces-1", folder.root / "sidecars" / "faces-2"
+    shutil.copytree(older, newer)
+    [path] = newer.glob("*.parquet")
+    write_table(path, read_table(path).slice(0, 1))
+    later = max(file.stat().st_mtime for file in older.glob("*.parquet")) + 10
+    os.utime(path, (later, later))
+    [time] = stage_times(folder.root / "sidecars")
+    assert (time.stage, time.rows) == ("faces", 1)
 
 
 def test_an_empty_manifest_makes_a_page(folder: CurationFolder) -> None:
