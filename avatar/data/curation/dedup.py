@@ -49,7 +49,8 @@ def find_duplicates(table: pa.Table, quality: Quality = default_quality, cache: 
 
     Returns:
         clip_id in the order of the table; dup_group (the smallest clip_id of the group, null where alone), dup_is_best
-        (true where alone) and dup_sim, the likeness to the best of the group in [0, 1] (1 for itself, null where alone).
+        (true where it is a copy of no better one that stays: of two neighbours, joined by a third that overlaps both, both
+        stay) and dup_sim, the likeness to the one that stays, in [0, 1] (1 for itself, null where alone).
     """
     wanted = ["clip_id", *(name for name in (*PRINT_COLUMNS, *QUALITY_COLUMNS) if name in table.column_names)]
     ordered = table.select(wanted).sort_by("clip_id")
@@ -59,10 +60,13 @@ def find_duplicates(table: pa.Table, quality: Quality = default_quality, cache: 
     prints = {row: Prints.of_row(values) for row, values in rows.items()}
     found: dict[str, dict[str, Any]] = {}
     for members in _connected(copies):
-        best = max(members, key=lambda row: (quality(rows[row]), -row))
-        for row in members:
-            similarity = 1.0 if row == best else compare(prints[row], prints[best]).similarity
-            found[ids[row]] = {"dup_group": ids[members[0]], "dup_is_best": row == best, "dup_sim": similarity}
+        kept: list[int] = []
+        for row in sorted(members, key=lambda row: (quality(rows[row]), -row), reverse=True):
+            better = [one for one in kept if are_copies(prints[row], prints[one])]
+            similarity = max((compare(prints[row], prints[one]).similarity for one in better), default=1.0)
+            found[ids[row]] = {"dup_group": ids[members[0]], "dup_is_best": not better, "dup_sim": similarity}
+            if not better:
+                kept.append(row)
     alone = {"dup_group": None, "dup_is_best": True, "dup_sim": None}
     listed = [{"clip_id": clip, **found.get(clip, alone)} for clip in table.column("clip_id").to_pylist()]
     return pa.Table.from_pylist(listed, schema=COLUMNS)

@@ -50,7 +50,7 @@ def thumbnail(row: Row, limit: Limit | None) -> Thumbnail:
     window = f"{row['start_s']:.1f} to {row['end_s']:.1f} s" if row.get("end_s") is not None else ""
     words = limit.words(row) if limit is not None else window
     if limit is not None and limit.column == "dup_is_best":
-        words = f"{window}, of the group {row['dup_group']}, likeness to its best {row['dup_sim']:.2f}"
+        words = f"{window}, of the group {row['dup_group']}, likeness to the one that stays {row['dup_sim']:.2f}"
     return Thumbnail(str(row["clip_id"]), str(row.get("source_id") or ""), _uri(row), words)
 
 
