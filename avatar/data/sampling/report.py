@@ -14,9 +14,10 @@ from avatar.data.sampling.cells import Cells
 from avatar.media.output import staged
 
 _SHOWN_CELLS = 40  # of a plot; more cannot be read
+_WIDE = 4.0  # largest by smallest, above which an axis is logarithmic
 _PLOTTED = (  # figures over the epochs, where they were measured
     ("held_out_loss", "held-out loss"),
-    ("held_out_sync", "held-out sync: the scorer's loss, 0 in time, 3.4 cannot tell"),
+    ("held_out_sync", "held-out sync loss (0 in time, 3.4 cannot tell)"),
 )
 
 
@@ -180,7 +181,9 @@ def _plot_courses(axis: Any, names: Sequence[str], course: Mapping[str, list[tup
     axis.set_xlabel("step")
     axis.set_ylabel(label)
     if axis.lines:
-        axis.set_yscale("log")
+        values = [value for name in names for _, value in course.get(name, [])]
+        if 0 < _WIDE * min(values) < max(values):
+            axis.set_yscale("log")
         axis.legend(fontsize=6, ncols=2)
 
 
