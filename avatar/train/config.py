@@ -184,7 +184,7 @@ class OptimiserOptions:
         clip_norm: of the gradient.
         ema_decay: of the averaged weights, which are the ones that are saved; 0 for none.
         towards_start: how far the saved weights lie back towards those the run began with, 0 to 1: with little footage a
-            model that goes half the way does better on people it has not seen (docs/training.md).
+            model that goes part of the way moves its mouth more like people do whom it has not seen (docs/training.md).
     """
 
     learning_rate: float = 1e-3
