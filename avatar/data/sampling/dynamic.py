@@ -1,7 +1,8 @@
 """Cells that are learned badly are drawn more often: multiplicative weights from the validation loss.
 
 The precedent is MAGI-1's adjustment of the data distribution from evaluation results (arXiv 2505.13211, section 3.5); the
-update is that of Y. Freund and R. Schapire, "A Decision-Theoretic Generalization of On-Line Learning", 1997.
+update is that of Y. Freund and R. Schapire, "A Decision-Theoretic Generalization of On-Line Learning", 1997, with a memory that
+fades, or a cell that was hard at first would be drawn often for good, however well it is learned by now.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import numpy as np
 
 from avatar.errors import OptionError
 
+_KEPT = 0.5  # of the logarithm of a factor, from one update to the next
+
 
 class DynamicBalance:
     """A factor for each cell, 1 at first, which follows how much worse than the mean a cell is.
 
     Args:
         num_cells: C.
-        rate: how fast: a cell whose loss is twice the mean gains a factor of e^rate per update.
+        rate: how fast: a cell whose loss is twice the mean gains a factor of e^rate per update, and ends at e^(2 rate).
         ceiling: the factor stays within 1 / ceiling and ceiling.
         memory: share of the old figure in the smoothed loss, since a cell's validation clips are few.
 
@@ -47,7 +50,7 @@ class DynamicBalance:
             return
         mean = float(self._loss[measured].mean())
         step = self._rate * (self._loss[measured] / max(mean, 1e-12) - 1)
-        self._log[measured] = np.clip(self._log[measured] + step, -self._limit, self._limit)
+        self._log[measured] = np.clip(_KEPT * self._log[measured] + step, -self._limit, self._limit)
 
     def state_dict(self) -> dict[str, list[float]]:
         return {"log_factors": self._log.tolist(), "losses": self._loss.tolist()}

@@ -265,6 +265,16 @@ def test_a_badly_learned_cell_is_drawn_more_within_floor_and_ceiling() -> None:
     assert (again.factors == dynamic.factors).all()
 
 
+def test_a_cell_that_has_caught_up_loses_its_weight() -> None:
+    dynamic = DynamicBalance(3, rate=0.5, memory=0.0)
+    for _ in range(20):
+        dynamic.update(np.array([1.0, 1.0, 4.0]))
+    assert dynamic.factors[2] == pytest.approx(np.exp(2 * 0.5 * (4 / 2 - 1)), rel=1e-3)
+    for _ in range(5):
+        dynamic.update(np.ones(3))
+    assert np.abs(dynamic.factors - 1).max() < 0.05
+
+
 def test_equal_losses_change_nothing() -> None:
     dynamic = DynamicBalance(3)
     dynamic.update(np.full(3, 0.7))
