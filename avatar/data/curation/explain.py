@@ -7,8 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from avatar.data.curation.config import CurationConfig
 from avatar.data.curation.folder import CurationFolder, read_sidecars
 from avatar.data.curation.scoring import Stage, stages_of
@@ -74,8 +72,7 @@ def _find(folder: CurationFolder, clip: str) -> Mapping[str, Any]:
 
 
 def _stage_lines(stage: Stage, clip_id: str) -> Iterator[str]:
-    table = read_sidecars(stage.folder, "clip_id", stage.columns)
-    rows = table.filter(pc.equal(table.column("clip_id"), clip_id)).to_pylist()
+    rows = read_sidecars(stage.folder, "clip_id", stage.columns, only=clip_id).to_pylist()
     if not rows:
         yield f"  {stage.name}: not looked at, it was rejected before"
         return

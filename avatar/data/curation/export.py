@@ -31,6 +31,7 @@ from avatar.types import DEFAULT_FPS, Waveform
 
 LOG = logging.getLogger(__name__)
 _NOT_IN_JSON = {"phash8", "phash_crops", "motion_fp", "audio_fp", "embedding", "keep", "reject_reasons", "stage_errors"}
+_NOT_IN_JSON |= {"config_hash"}  # limits that keep the same clips leave the shards alone
 _BLOCK_FRAMES = 25
 # Of film grain at 1080p and crf 18 x264's "medium" takes 2.7 times the time for 10 % more bytes and 0.8 dB.
 _PRESET = "veryfast"

@@ -151,8 +151,14 @@ class CurationFolder:
             yield
 
 
-def read_sidecars(folder: Path, key: str, columns: pa.Schema) -> pa.Table:
+def read_sidecars(folder: Path, key: str, columns: pa.Schema, only: str | None = None) -> pa.Table:
     """All rows of a stage's files, one per key; where a row was measured twice, the one without an error.
+
+    Args:
+        folder: of the stage.
+        key: the column that names a row.
+        columns: what the stage fills.
+        only: the one key whose row is wanted; other files than its own are not read whole.
 
     Returns:
         The key, the columns, `error` and `cpu_s`, sorted by key.
@@ -161,7 +167,15 @@ def read_sidecars(folder: Path, key: str, columns: pa.Schema) -> pa.Table:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         return schema.empty_table()
-    table = pa.dataset.dataset(files, schema=schema, format="parquet").to_table()
+    rows = pa.dataset.dataset(files, schema=schema, format="parquet")
+    if only is None:
+        table = rows.to_table()
+    else:
+        is_it = pa.compute.field(key) == only
+        found = rows.to_table(columns=["__filename"], filter=is_it).column("__filename").unique().to_pylist()
+        table = pa.dataset.dataset(found, schema=schema, format="parquet").to_table(filter=is_it)
+    if not len(table):
+        return schema.empty_table()
     keys = np.asarray(table.column(key).to_pylist())
     failed = np.asarray(table.column("error").is_valid())
     order = np.lexsort((failed, keys))

@@ -70,6 +70,13 @@ def test_the_same_clips_give_the_same_bytes_and_are_not_written_again(
     assert again == sorted(content for content, _ in before.values())
 
 
+def test_limits_that_keep_the_same_clips_leave_the_shards_alone(curated: Path, tmp_path: Path, inline: Inline) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (curated / "shards").glob("*.tar")}
+    config = {"scorers": [], "export": {"shard_clips": 1}, "limits": {**LIMITS, "no_sound": False, "dark": False}}
+    curate(tmp_path / "videos", curated, config, inline)
+    assert {path: path.stat().st_mtime_ns for path in (curated / "shards").glob("*.tar")} == before
+
+
 def test_a_shard_whose_clips_are_no_longer_kept_goes(curated: Path, tmp_path: Path, inline: Inline) -> None:
     config = {"scorers": [], "export": {"shard_clips": 1}, "limits": LIMITS}  # the silent one is rejected now
     curate(tmp_path / "videos", curated, config, inline)

@@ -21,6 +21,7 @@ pytest.importorskip("scenedetect")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ray_and_the_local_engine_give_the_same_tables(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     from avatar.data.engines.ray import RayEngine
