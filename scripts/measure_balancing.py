@@ -374,9 +374,7 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
             course = np.array([result["course"] for result in each]).mean(0)
             axis.plot(course[:, 0], course[:, column], "o-", color=f"C{colour}", label=way, markersize=3)
     for axis, name in zip(axes, FIGURES, strict=False):
-        axis.set(
-            xscale="log", xlabel="clips of the cell in training", title=f"{name} on test clips, mean and range of seeds"
-        )
+        axis.set(xscale="log", xlabel="clips of the cell in training", title=f"{name} on test clips (mean, range)")
         axis.invert_xaxis()
     for axis, name in zip(axes[3:], ("mean cell", "worst cell"), strict=False):
         axis.set(yscale="log", xlabel="step", title=f"validation loss, {name}")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from avatar.data.sync.model import SyncModel
 
 _COLUMNS = ("path", "identity", "split", "style", MADE_FROM, "stretch", "sound", "guard")
+_MOST_BYTES = 3 * 2**30  # of a clip's frames, which are there three times over meanwhile: 20 s of full HD
+_TRIED_PICTURES = 5
 Tracked = tuple[np.ndarray, np.ndarray]  # landmarks (T, 478, 3), px, and (T,) whether the face is found
 
 
@@ -124,7 +126,7 @@ def _make(
     factor, is_resounded = float(rng.uniform(*FACTORS)), bool(rng.random() < options.sound)
     try:
         with clip.file() as file:
-            speech, frames = read_waveform(file), np.stack(list(read_video(file, DEFAULT_FPS)))
+            speech, frames = read_waveform(file), _frames(file)
         tracked = track_face(frames)
         style, restyle = options.restyle or random_style(rng, frames[0], face_width_px(tracked), pictures.any)
         resound = partial(elsewhere, rng=rng) if is_resounded else None
@@ -263,6 +265,20 @@ def _sync_model() -> SyncModel:
     return SyncModel.load()
 
 
+def _frames(path: Path) -> np.ndarray:
+    """All frames (T, H, W, 3) uint8; a clip that would fill the memory is refused before it does."""
+    frames: list[np.ndarray] = []
+    for frame in read_video(path, DEFAULT_FPS):
+        frames.append(frame)
+        if len(frames) * frame.nbytes > _MOST_BYTES:
+            seconds = len(frames) / DEFAULT_FPS
+            raise MediaError(
+                f"the clip is longer than {seconds:.0f} s of {frame.shape[1]} x {frame.shape[0]} px, too much to be changed at "
+                "once; let `avatar curate` cut it, or give shorter or smaller ones"
+            )
+    return np.stack(frames)
+
+
 class _Pictures:
     """First frames of other clips, whose colours a clip may take."""
 
@@ -270,8 +286,14 @@ class _Pictures:
         self._clips = clips
 
     def any(self, rng: np.random.Generator) -> np.ndarray:
-        with self._clips[int(rng.integers(len(self._clips)))].file() as path:
-            return next(iter(read_video(path, DEFAULT_FPS)))
+        """Of a clip at random; one that cannot be read is passed over."""
+        for index in rng.permutation(len(self._clips))[:_TRIED_PICTURES]:
+            try:
+                with self._clips[index].file() as path:
+                    return next(iter(read_video(path, DEFAULT_FPS)))
+            except MediaError as err:
+                error = err
+        raise error
 
 
 def _rows(folder: Path) -> dict[str, dict[str, str]]:

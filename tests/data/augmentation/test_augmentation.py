@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from avatar.data.augmentation import offline
 from avatar.data.augmentation.guard import check_changed, envelope_offset_s
 from avatar.data.augmentation.offline import (
     AugmentOptions,
@@ -33,7 +34,7 @@ from avatar.data.augmentation.style import (
 from avatar.data.clip_sources import SourceClip, find_clips, labels_of
 from avatar.data.sync.lag_curve import SyncResult
 from avatar.emotion.labels import EMOTIONS
-from avatar.errors import OptionError
+from avatar.errors import MediaError, OptionError
 from avatar.face_mesh import INNER_LIP_PAIRS, canonical_vertices
 from avatar.media import read_picture, write_video
 from avatar.types import Waveform
@@ -215,6 +216,21 @@ def test_the_guard_compares_what_the_sync_scorer_says(
     points = faces(talking()[0])
     report = check_changed(points, points, np.ones(len(points), bool), sync=(before, after), stretch=stretch)
     assert report.reasons == (() if passes else ("out of sync",))
+
+
+def test_a_clip_that_would_fill_the_memory_is_refused_and_colours_of_a_broken_one_are_not_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.zeros((10, 32, 32, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", iter([frames]), fps=25, speech=Waveform(np.zeros(6400, np.float32)))
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    assert offline._frames(tmp_path / "a.mp4").shape == frames.shape
+    clips = [SourceClip(name, tmp_path / f"{name}.mp4") for name in "ab"]
+    drawn_from = [offline._Pictures(clips).any(np.random.default_rng(seed)) for seed in range(6)]
+    assert all(picture.shape == (32, 32, 3) for picture in drawn_from)
+    monkeypatch.setattr(offline, "_MOST_BYTES", 5 * 32 * 32 * 3)
+    with pytest.raises(MediaError, match=r"longer than 0 s of 32 x 32 px, .*; let `avatar curate` cut it"):
+        offline._frames(tmp_path / "a.mp4")
 
 
 def test_rare_cells_are_filled_up_and_common_ones_left() -> None:
