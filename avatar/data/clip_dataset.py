@@ -170,7 +170,10 @@ def cells_of(entries: Sequence[ClipEntry], keys: Sequence[str], *, may_lack: boo
     labels = {}
     for key in keys:
         if key not in there and not may_lack:
-            raise OptionError(f"no clip has a label {key!r} to balance by; there are: {', '.join(there) or 'none'}")
+            raise OptionError(
+                f"no clip has a label {key!r} to balance by; there are: {', '.join(there) or 'none'}; name one of these in "
+                "balance.by ([] for none), or add the column to manifest.csv or labels.csv beside the videos"
+            )
         labels[key] = _labels([entry.labels.get(key) for entry in entries])
     return Cells.of(labels or {"all": Labels.certain(["all"] * len(entries))})
 
