@@ -118,11 +118,11 @@ def test_one_clip_is_learned_to_near_zero_in_geometry(tmp_path: Path) -> None:
 def test_one_clip_is_learned_to_near_zero_by_adapters_on_the_shipped_weights(tmp_path: Path) -> None:
     pipeline = AvatarPipeline.from_pretrained("embedded")
     assert isinstance(pipeline, AvatarPipeline)
-    config = config_of(tmp_path / "adapters", 300, {"kind": "mesh", "train": "adapters"}, {"latent_frames": 5}, {})
+    config = config_of(tmp_path / "adapters", 1200, {"kind": "mesh", "train": "adapters"}, {"latent_frames": 5}, {})
     config = replace(config, optimiser=replace(config.optimiser, learning_rate=1e-3))
     start, end = learned(mesh_maker(pipeline, tmp_path), 1, config)
     print(f"mesh, adapters, on the shipped weights: {start:.4f} -> {end:.4f}")
-    assert end < 0.25 * start and end < 0.15  # tiny networks begin at 2.7
+    assert end < 0.1 * start  # what has learned to speak begins at 0.47, tiny networks at 2.7
 
 
 @pytest.fixture(scope="module")
