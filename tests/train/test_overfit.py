@@ -115,6 +115,7 @@ def test_one_clip_is_learned_to_near_zero_in_geometry(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_one_clip_is_learned_to_near_zero_by_adapters_on_the_shipped_weights(tmp_path: Path) -> None:
     pipeline = AvatarPipeline.from_pretrained("embedded")
     assert isinstance(pipeline, AvatarPipeline)
