@@ -22,6 +22,7 @@ PUBLIC = {
     "MediaError",
     "MeshCodec",
     "MissingDependencyError",
+    "OpeningEstimator",
     "OptionError",
     "OutputError",
     "Portrait",
@@ -42,7 +43,9 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(avatar, name) is not None
 
 
-@pytest.mark.parametrize("name", ["AvatarTransformer3DModel", "AudioProjector", "IdentityEncoder", "EmotionEncoder"])
+@pytest.mark.parametrize(
+    "name", ["AvatarTransformer3DModel", "AudioProjector", "IdentityEncoder", "EmotionEncoder", "OpeningEstimator"]
+)
 def test_diffusers_finds_the_model_classes_at_the_package_root(name: str) -> None:
     model_class = getattr(importlib.import_module("avatar"), name)
     assert model_class.__name__ == name
