@@ -12,7 +12,7 @@ from avatar.audio.features import AudioTokenSource
 from avatar.audio.opening import OpeningEstimator
 from avatar.audio.projector import AudioProjector
 from avatar.codec.mesh.codec import MeshCodec
-from avatar.dit.generate import ChunkPlan, SamplingOptions, VelocityModel, generate_latents
+from avatar.dit.generate import ChunkPlan, Refine, SamplingOptions, VelocityModel, generate_latents
 from avatar.emotion.reference import EmotionReference
 from avatar.emotion.tokens import EmotionEncoder
 from avatar.types import Conditioning, Waveform
@@ -78,14 +78,21 @@ class Performer:
                 emotion_tokens=emotion.expand(-1, stop - start, -1, -1),
             )
 
-        def heard(latents: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-            if self.opening_estimator is None:
-                return latents
-            shown = torch.cat([expression[0] for _, expression in described if expression is not None])
-            with torch.no_grad():
-                return self.opening_estimator(latents, source.windows(start, stop), shown)
-
         return generate_latents(
             self.transformer, first.expand(count, -1, -1, -1, -1), conditioning, num_frames, self.plan, sampling,
-            generator, heard,
+            generator, self._opened(source, [expression for _, expression in described]),
         )  # fmt: skip
+
+    def _opened(self, source: AudioTokenSource, expressions: Sequence[torch.Tensor | None]) -> Refine | None:
+        """Moves the lips of finished latents to where they are heard; None where nobody listens for that."""
+        estimator = self.opening_estimator
+        if estimator is None:
+            return None
+        shown = torch.cat([expression[0] for expression in expressions if expression is not None])
+
+        @torch.no_grad()
+        def opened(latents: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+            moved: torch.Tensor = estimator(latents, source.windows(start, stop), shown)
+            return moved
+
+        return opened

@@ -4,7 +4,7 @@ The people of a folder of videos are divided into parts; for each part the recip
 and the movement it then makes from the sound of that part's clips is compared with the movement that was tracked, beside the
 weights it began with. Every person is judged once, by a model that never saw them. Nothing but the scores is kept.
 
-    python scripts/measure_finetuning.py CLIPS OUT [--set loop.steps=200] [--seeds 3]
+    python scripts/measure_finetuning.py CLIPS OUT [--set loop.steps=200] [--seeds 0 1]
 
 CLIPS has a manifest.csv with a column `path` and one that says who it is (`identity`, `person`, `group`, …). Of a list with the
 columns `kind` and `sync_tier`, the rows `talking` and `--tier` are taken. Prepared clips stay in OUT/cache for the next time.
@@ -31,7 +31,7 @@ from torch import Tensor
 from avatar.audio.alignment import audio_windows
 from avatar.codec.mesh.bases import GROUP_FRAMES
 from avatar.codec.mesh.codec import MeshCodec
-from avatar.codec.mesh.latent import LATENT_CHANNELS, LATENT_GRID
+from avatar.codec.mesh.latent import LATENT_CHANNELS, LATENT_GRID, GeometryLatent
 from avatar.data.clip_dataset import ClipStore
 from avatar.data.clip_sources import MANIFEST
 from avatar.dit.generate import generate_latents
@@ -43,8 +43,9 @@ from avatar.pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, SIGMA_SHIFT, TEMPER
 from avatar.train.assemble import prepare
 from avatar.train.config import TrainConfig
 from avatar.train.config_file import load_config
+from avatar.train.generator import LipGap
 from avatar.train.loop import Reports, Trainer
-from avatar.train.mesh_task import MeshNetworks, MeshTask
+from avatar.train.mesh_task import MeshTask
 from avatar.types import Conditioning
 
 PEOPLE = ("identity", "person", "speaker", "portrait", "group")
@@ -160,9 +161,7 @@ def fitted(
 @torch.no_grad()
 def scores(pipeline: Any, store: ClipStore, clips: Sequence[int]) -> dict[int, dict[str, float]]:
     """Each clip made from its sound, the most closed mouth of its first second and its identity, against what was tracked."""
-    lips = MeshNetworks({n: getattr(pipeline, n) for n in pipeline.components}, TrainConfig()).lips
-    for part in pipeline.components.values():
-        part.eval()
+    lips = LipGap(GeometryLatent())
     return {clip: _score(pipeline, store, clip, lips) for clip in clips}
 
 

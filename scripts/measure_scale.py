@@ -30,10 +30,10 @@ from avatar.data.engines.work import sidecar_schema
 from avatar.data.manifest import read_table, write_table
 from avatar.data.report import write_report
 from avatar.data.scorers.fingerprints import AUDIO_HZ, MOTION_HZ, MOTION_ROWS
+from avatar.data.scorers.sync import BACKEND
 
 CLIP_S, CLIPS_PER_SOURCE = 9.0, 20
 FILES_ROWS = 256  # as engines write them
-SYNC_BACKEND = "avatar-sync-1"
 
 
 def make_folder(root: Path, count: int, rng: np.random.Generator) -> None:
@@ -99,7 +99,7 @@ def prints(name: str, count: int, twins: np.ndarray, rng: np.random.Generator) -
 
 def values(column: str, count: int, limits: Sequence[Limit], rng: np.random.Generator) -> np.ndarray:
     """Numbers of which one in forty is beyond each limit of the column."""
-    own = [one for one in limits if one.column == column and one.when.get("sync_backend", SYNC_BACKEND) == SYNC_BACKEND]
+    own = [one for one in limits if one.column == column and one.when.get("sync_backend", BACKEND) == BACKEND]
     lows = [x for one in own for x in (one.min, None if one.max_abs is None else -one.max_abs) if x is not None]
     highs = [x for one in own for x in (one.max, one.max_abs) if x is not None]
     low = max(lows) if lows else min(highs, default=0.0) - 1.0
@@ -125,7 +125,7 @@ def stage_table(
             drawn = values(field.name, len(ids), limits, rng)
             column = pa.array(drawn.round() if pa.types.is_integer(field.type) else drawn).cast(field.type)
         elif field.name == "sync_backend":
-            column = pa.array([SYNC_BACKEND] * len(ids))
+            column = pa.array([BACKEND] * len(ids))
         else:
             column = pa.nulls(len(ids), field.type)
         columns.append(column)

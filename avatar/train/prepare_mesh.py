@@ -21,7 +21,7 @@ from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
 from avatar.codec.mesh.track import clip_geometry, lip_gap
 from avatar.data.clip_dataset import ClipEntry
 from avatar.data.clip_sources import SourceClip
-from avatar.data.sync.lag_curve import judge
+from avatar.data.scorers.sync import sync_of
 from avatar.data.sync.lips import lip_numbers
 from avatar.data.sync.model import SyncModel
 from avatar.data.sync.sound import per_frame
@@ -133,14 +133,14 @@ class MeshPreparer:
         if not self._options.align_sound or 2 * self._encoder.config.hidden_size != self._sync.config.sound_dim:
             return speech
         lips = lip_numbers(torch.from_numpy(motion.expression)).numpy()
-        judged = judge(*self._sync.distances(per_frame(self._features(speech)), lips, found))
+        judged = sync_of(self._sync, per_frame(self._features(speech)), lips, found)
         if judged is None or abs(judged.offset_frames) > _MAX_SHIFT_FRAMES:
             return speech
         return delayed(speech, judged.offset_frames / MOTION_FPS)
 
     @cached_property
     def _sync(self) -> SyncModel:
-        return SyncModel.load().eval()
+        return SyncModel.load()
 
     @staticmethod
     def _identity(path: Path, opening: np.ndarray) -> np.ndarray:

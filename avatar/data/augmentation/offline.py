@@ -248,14 +248,14 @@ def _written(label: str | dict[str, float]) -> str:
 
 def _sync(speech: Waveform, landmarks: np.ndarray, found: np.ndarray) -> SyncResult | None:
     """The shipped sync scorer's judgement; None where there is too little to judge."""
-    from avatar.data.sync.lag_curve import judge
+    from avatar.data.scorers.sync import sync_of
     from avatar.data.sync.lips import tracked_lips
     from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 
     lips = tracked_lips(landmarks, found)
     if lips is None or not np.any(speech.samples):
         return None
-    return judge(*_sync_model().distances(speech_per_frame(speech, shipped_encoder()), lips, found))
+    return sync_of(_sync_model(), speech_per_frame(speech, shipped_encoder()), lips, found)
 
 
 @cache

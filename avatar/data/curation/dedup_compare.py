@@ -7,7 +7,7 @@ is heard, at one time shift. Frame hashes only say whether it can be the same pi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -107,20 +107,26 @@ class Likeness:
 
 def compare(one: Prints, other: Prints) -> Likeness:
     """What two clips have in common; the order does not matter."""
-    sound, lag_s = _sound(one.audio, other.audio)
-    same_lag_s = lag_s if sound is not None and sound <= SAME_SOUND else None
-    motion = _motion(one.motion, other.motion, same_lag_s)
-    return Likeness(_picture(one, other), _cosine(one.embedding, other.embedding), motion, sound)
+    return _with_motion(one, other, *_without_motion(one, other))
 
 
 def are_copies(one: Prints, other: Prints) -> bool:
     """As `compare(one, other).is_copy`; most pairs that only share a key are told apart by what is quick to compare."""
-    sound, _ = _sound(one.audio, other.audio)
-    cosine = _cosine(one.embedding, other.embedding)
-    first = Likeness(_picture(one, other), cosine, None, sound)
-    if not first.looks_same and (sound is None or sound > SAME_SOUND):
+    first, lag_s = _without_motion(one, other)
+    if not first.looks_same and lag_s is None:
         return False
-    return compare(one, other).is_copy
+    return _with_motion(one, other, first, lag_s).is_copy
+
+
+def _without_motion(one: Prints, other: Prints) -> tuple[Likeness, float | None]:
+    """What is quick to compare, and the sound's shift in seconds where the sound is the same."""
+    sound, lag_s = _sound(one.audio, other.audio)
+    likeness = Likeness(_picture(one, other), _cosine(one.embedding, other.embedding), None, sound)
+    return likeness, lag_s if sound is not None and sound <= SAME_SOUND else None
+
+
+def _with_motion(one: Prints, other: Prints, likeness: Likeness, lag_s: float | None) -> Likeness:
+    return replace(likeness, motion=_motion(one.motion, other.motion, lag_s))
 
 
 def _picture(one: Prints, other: Prints) -> float | None:

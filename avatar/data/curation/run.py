@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,10 @@ def curate(
     """
     settings = CurationConfig.load(load_recipe(recipe).curation if recipe else None, config)
     folder = CurationFolder(out)
-    if engine is None:
-        with closing(LocalEngine()) as own:
-            return curate(
-                source, out, config, own, recipe=recipe, report=report, retry_failed=retry_failed, progress=progress
-            )
     tell = progress or (lambda stage, done, total: None)
     early, late = _stages(settings, folder)
     sources = ingest(Path(source), recipe, folder.root)
-    with folder.locked():
+    with folder.locked(), closing(LocalEngine()) if engine is None else nullcontext(engine) as engine:
         folder.tidy()
         if retry_failed:
             folder.forget_failures()
