@@ -24,7 +24,7 @@ from avatar.data.clip_sources import SourceClip
 from avatar.data.scorers.sync import sync_of
 from avatar.data.sync.lips import lip_numbers
 from avatar.data.sync.model import SyncModel
-from avatar.data.sync.sound import per_frame
+from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 from avatar.data.synthetic.augment import colour
 from avatar.errors import FaceError, MediaError
 from avatar.identity.choose import load_portrait
@@ -129,14 +129,14 @@ class MeshPreparer:
         return torch.cat(pieces).cpu().numpy().astype(np.float16)
 
     def _in_step(self, speech: Waveform, motion: MeshMotion, found: np.ndarray) -> Waveform:
-        """The sound, moved to where the sync scorer hears it in step with the lips."""
-        if not self._options.align_sound or 2 * self._encoder.config.hidden_size != self._sync.config.sound_dim:
+        """The sound, moved to where the sync scorer hears it in step with the lips, through the encoder it knows."""
+        if not self._options.align_sound:
             return speech
         lips = lip_numbers(torch.from_numpy(motion.expression)).numpy()
-        judged = sync_of(self._sync, per_frame(self._features(speech)), lips, found)
+        judged = sync_of(self._sync, speech_per_frame(speech, shipped_encoder()), lips, found)
         if judged is None or abs(judged.offset_frames) > _MAX_SHIFT_FRAMES:
             return speech
-        return delayed(speech, judged.offset_frames / MOTION_FPS)
+        return delayed_sound(speech, judged.offset_frames / MOTION_FPS)
 
     @cached_property
     def _sync(self) -> SyncModel:
@@ -161,7 +161,7 @@ class MeshPreparer:
         raise error
 
 
-def delayed(speech: Waveform, seconds: float) -> Waveform:
+def delayed_sound(speech: Waveform, seconds: float) -> Waveform:
     """A sound that begins later by so much, or earlier where that is negative; as long as it was."""
     shift = round(seconds * speech.sample_rate_hz)
     samples = np.zeros_like(speech.samples)

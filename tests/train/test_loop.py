@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,17 @@ def test_two_processes_are_one_with_the_same_batch(clip_store: Path, tmp_path: P
     assert shares[0] == pytest.approx(shares[1])
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the processes of these tests: a sum over several threads has other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_process_killed_at_random_goes_on_bit_for_bit(clip_store: Path, tmp_path: Path) -> None:
     values = {"out": str(tmp_path / "killed"), **SMALL, "loop": {**SMALL["loop"], "checkpoint_steps": 1, "steps": 30}}
     config = from_mapping(values)

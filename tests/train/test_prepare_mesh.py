@@ -9,23 +9,27 @@ import pytest
 
 from avatar.codec.mesh.motion import MeshMotion
 from avatar.data.sync.lag_curve import OFFSETS
+from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 from avatar.face_mesh import NUM_POINTS
 from avatar.pipeline import debug_pipeline
 from avatar.train.config import DataOptions
-from avatar.train.prepare_mesh import MeshPreparer, delayed
+from avatar.train.prepare_mesh import MeshPreparer, delayed_sound
 from avatar.types import Waveform
 
 FRAMES = 40
 SPEECH = Waveform((np.random.default_rng(0).standard_normal(FRAMES * 640) * 0.1).astype(np.float32))
 
 
-def in_step(offset: int | None, *, align: bool = True, sound_dim: int = 128) -> Waveform:
-    """What a preparer makes of `SPEECH` where the sync scorer finds it off by so many frames."""
+def in_step(offset: int | None, *, align: bool = True) -> Waveform:
+    """What a preparer makes of `SPEECH` where the sync scorer finds it off by so many frames, through its own encoder."""
     distances = np.full(len(OFFSETS), np.nan) if offset is None else 1.0 - (offset == OFFSETS)
+
+    def judged(heard: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        np.testing.assert_array_equal(heard, speech_per_frame(SPEECH, shipped_encoder()))
+        return distances, np.full(len(OFFSETS), 9)
+
     preparer = MeshPreparer(debug_pipeline().speech_encoder, DataOptions(align_sound=align))
-    preparer._sync = SimpleNamespace(  # type: ignore[assignment]
-        config=SimpleNamespace(sound_dim=sound_dim), distances=lambda *_: (distances, np.full(len(OFFSETS), 9))
-    )
+    preparer._sync = SimpleNamespace(distances=judged)  # type: ignore[assignment]
     still = np.zeros((FRAMES, 3), np.float32)
     motion = MeshMotion(np.zeros((FRAMES, NUM_POINTS, 3), np.float32), still, still, still[:, :2])
     return preparer._in_step(SPEECH, motion, np.ones(FRAMES, bool))
@@ -41,10 +45,10 @@ def test_sound_that_is_early_is_delayed_and_late_sound_advanced(offset: int) -> 
 
 
 def test_sound_stays_where_nothing_sure_is_known() -> None:
-    for heard in (in_step(None), in_step(7), in_step(3, align=False), in_step(3, sound_dim=512), in_step(0)):
+    for heard in (in_step(None), in_step(7), in_step(3, align=False), in_step(0)):
         assert (heard.samples == SPEECH.samples).all()
 
 
 def test_a_delay_longer_than_the_sound_leaves_silence() -> None:
-    assert not delayed(Waveform(np.ones(10, np.float32)), 1.0).samples.any()
-    assert not delayed(Waveform(np.ones(10, np.float32)), -1.0).samples.any()
+    assert not delayed_sound(Waveform(np.ones(10, np.float32)), 1.0).samples.any()
+    assert not delayed_sound(Waveform(np.ones(10, np.float32)), -1.0).samples.any()
