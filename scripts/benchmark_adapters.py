@@ -11,7 +11,6 @@ training the adapter costs on the frozen backbone, with forward and backward pas
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from avatar.dit.transformer import AvatarTransformer3DModel
+from avatar.evaluate.memory import peak_memory_mb
 from avatar.types import Conditioning
 
 SHAPES = {"1.3B": (12, 8960, 30), "14B": (40, 13824, 40), "tiny": (1, 256, 2)}  # heads of 128, feed-forward, blocks
@@ -84,7 +84,7 @@ def _train(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -
     matrix = torch.randn(size, size, device=device, dtype=dtype)
     step_ms, product_ms = _measure([step, lambda: matrix @ matrix], args.runs, device)
     rate, most = operations / step_ms / 1e9, 2 * size**3 / product_ms / 1e9
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 1024 * _resident_kib()
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 2**20 * peak_memory_mb()
     print(f"weights             {trained / 1e6:.1f} M trained, {frozen / 1e6:.1f} M frozen")
     print(f"operations a step   {operations / 1e12:.3f} TFLOP, those that checkpointing repeats included")
     print(f"time of a step      {step_ms:.1f} ms")
@@ -116,10 +116,6 @@ def _training_step(
         optimiser.zero_grad(set_to_none=True)
 
     return step, model
-
-
-def _resident_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _steps(name: str, args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[Callable[[], object]]:

@@ -18,7 +18,6 @@ import functools
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -125,6 +124,7 @@ def _in_fresh_process(options: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(portrait: str, speech: str, size_px: int | None, preset: str, runtime: str, out: str) -> dict[str, Any]:
     """One case in this process, which was started for it."""
+    from avatar.evaluate.memory import peak_memory_mb
     from avatar.media import write_video
     from avatar.pipeline import AvatarPipeline
 
@@ -143,7 +143,7 @@ def _measure(portrait: str, speech: str, size_px: int | None, preset: str, runti
     stream = pipe.stream(portrait=Path(portrait), speech=Path(speech), size_px=size_px)
     write_video(out, timed(iter(stream)), fps=stream.shape.fps, speech=stream.speech, overwrite=True)
     total_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_mb = peak_memory_mb()
     stages_s = dict(spent_s)
     motion_s = _cpu_s(lambda: pipe(Path(portrait), Path(speech), size_px=size_px))
     motion_s -= _cpu_s(lambda: pipe.stream(Path(portrait), Path(speech), size_px=size_px))  # the set-up alone
@@ -159,7 +159,7 @@ def _measure(portrait: str, speech: str, size_px: int | None, preset: str, runti
         "real_time_factor": stream.shape.duration_s / total_s,
         "cpu_per_video_s": cpu_s / stream.shape.duration_s,
         "motion_cpu_per_video_s": motion_s / stream.shape.duration_s,
-        "peak_memory_mb": peak / (1 << 20 if sys.platform == "darwin" else 1 << 10),  # bytes there, kB elsewhere
+        "peak_memory_mb": peak_mb,
         "stages_s": stages_s,
     }
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import shutil
 import sys
 import time
@@ -39,6 +38,7 @@ from avatar.dit.guidance import audio_guidance
 from avatar.emotion.labels import EmotionMix, shapes_of
 from avatar.errors import InputError
 from avatar.evaluate.correlation import lag_correlation
+from avatar.evaluate.memory import peak_memory_mb
 from avatar.pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, SIGMA_SHIFT, TEMPERATURE, AvatarPipeline, SamplingOptions
 from avatar.train.assemble import prepare
 from avatar.train.config import TrainConfig
@@ -149,7 +149,7 @@ def fitted(
     model = Trainer(task, check, config, Reports(figures=lines.append)).run()
     told = {
         "clips": len(task.clips), "steps": config.loop.steps, "wall_s": time.monotonic() - started,
-        "cpu_s": time.process_time() - cpu, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "cpu_s": time.process_time() - cpu, "peak_mb": peak_memory_mb(),
         "held_out_loss": [line["held_out_loss"] for line in lines if "held_out_loss" in line],
         "waiting_share": lines[-1].get("waiting_share"),
     }  # fmt: skip

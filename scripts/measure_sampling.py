@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import chisquare
 
 from avatar.data.sampling.cells import Cells, Labels
 from avatar.data.sampling.sampler import Balance, BalancedSampler
+from avatar.evaluate.memory import peak_memory_mb
 
 _LEVELS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt")
 _GROUP_SHARES = (0.5, 0.2, 0.1, 0.08, 0.06, 0.04, 0.02)
@@ -58,18 +57,9 @@ def cost(num_clips: int) -> dict[str, float]:
         "cells": len(sampler.cells),
         "entries": len(sampler.cells.clips),
         "built_s": built_s,
-        "peak_mb": peak_mb(),
+        "peak_mb": peak_memory_mb(),
         "draws_per_s": drawn / drawn_s,
     }
-
-
-def peak_mb() -> float:
-    """Most memory this process has held, in 2^20 bytes; Linux counts a large parent's into `ru_maxrss`, not into `VmHWM`."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def fit(num_draws: int) -> dict[str, dict[str, float]]:

@@ -9,7 +9,6 @@ works on tables alone: processor seconds, wall-clock seconds, and the most memor
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from avatar.data.manifest import read_table, write_table
 from avatar.data.report import write_report
 from avatar.data.scorers.fingerprints import AUDIO_HZ, MOTION_HZ, MOTION_ROWS
 from avatar.data.scorers.sync import BACKEND
+from avatar.evaluate.memory import peak_memory_mb
 
 CLIP_S, CLIPS_PER_SOURCE = 9.0, 20
 FILES_ROWS = 256  # as engines write them
@@ -136,7 +136,7 @@ def timed(words: str, call: Callable[[], object]) -> None:
     wall, cpu = time.monotonic(), time.process_time()
     call()
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    held = peak_memory_mb() / 1024
     print(f"  {words:44} {cpu:8.1f} s of processor time {wall:8.1f} s {held:6.1f} GiB at most so far", flush=True)
 
 
