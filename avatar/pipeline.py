@@ -242,6 +242,23 @@ class AvatarPipeline(DiffusionPipeline):
         return VideoClip(take.shape, lambda: self._frames(take), _heard(speech, options))
 
     @torch.no_grad()
+    def motion(self, portrait: Picture, speech: Speech, **options: Unpack[Options]) -> list[MeshMotion]:
+        """What the faces do, undrawn: displacements of a face mesh of 478 points, turns of head and eyes.
+
+        Args:
+            portrait, speech, options: as for calling the pipeline.
+
+        Returns:
+            One motion per speaker, the first the one of `speech`; T frames each, as many as the video would have.
+
+        Raises:
+            MediaError, FaceError, OptionError: as for calling the pipeline.
+        """
+        take = self._take(portrait, speech, **options)
+        motions = (list(self._motion(take, k, self._latents(take, k))) for k in range(len(take.cast)))
+        return [MeshMotion.concatenate(blocks)[: take.shape.num_frames] for blocks in motions]
+
+    @torch.no_grad()
     def _take(
         self,
         portrait: Picture,

@@ -7,6 +7,7 @@ and the means. A video that is there is not made again, so a stopped run goes on
 
     python scripts/score_real_speech.py CLIPS_DIR CEILING_DIR --ceiling
     python scripts/score_real_speech.py CLIPS_DIR OUT_DIR --tracks CEILING_DIR --beside CEILING_DIR
+    python scripts/score_real_speech.py CLIPS_DIR MOTION_DIR --tracks CEILING_DIR --undrawn     # quick: no video
 
 Columns: `opening` is the correlation of lip opening at the best lag within ±3 frames, `above` the share of clips (of one
 clip: 1 or 0) on which it beats `best envelope`; `in step`, `envelope in step` and `above in step` the same after the clip's own
@@ -46,6 +47,7 @@ from avatar.identity.choose import choose_face, load_portrait
 from avatar.identity.crop import landmark_box
 from avatar.identity.mediapipe_faces import MediaPipeFaces
 from avatar.media import read_video, read_waveform, write_picture, write_video
+from avatar.pipeline import AvatarPipeline, Options
 from avatar.types import DEFAULT_FPS, BBox, Face, Waveform
 
 PORTRAIT_WITHIN_S = 1.0
@@ -132,14 +134,17 @@ class OffsetReader:
 
 
 Remake = Callable[[TrackedClip, Path], Path]  # makes the video to be scored
+Perform = Callable[[TrackedClip], FaceTrack]  # makes what is scored
 
 
 def main() -> int:
     args = _parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     args.out.mkdir(parents=True, exist_ok=True)
-    remake = _rerender if args.ceiling else _generator(args)
     faces, offsets = MediaPipeFaces(), OffsetReader()
+    perform = (
+        _performer(args) if args.undrawn else _drawn(_rerender if args.ceiling else _generator(args), faces, args.out)
+    )
     tracks: dict[str, tuple[FaceTrack, FaceTrack]] = {}
     rows, failed = [], 0
     clips = list(islice(_read_manifest(args.clips, args.tier, args.language), args.limit))
@@ -147,7 +152,7 @@ def main() -> int:
         LOG.info("%d/%d %s", index + 1, len(clips), clip.name)
         try:
             tracked = _track_clip(clip, faces, args.tracks or args.out)
-            tracks[clip.name] = _remade_and_true(tracked, faces, remake, args.out)
+            tracks[clip.name] = _remade_and_true(tracked, perform, args.out)
             speech = read_waveform(clip.path)
             score = score_lip_sync(*tracks[clip.name], speech, offsets.frames(tracked, speech)).flat()
         except AvatarError as err:
@@ -182,7 +187,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="longer side in px (default: the clip's own)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the preset's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the preset's)")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--undrawn", action="store_true", help="score the motion itself, without drawing and tracking it")
+    how.add_argument(
         "--ceiling",
         action="store_true",
         help="render the tracked truth itself: what the renderer and the tracker allow",
@@ -207,24 +214,41 @@ def _read_manifest(folder: Path, tiers: str, language: str | None) -> Iterable[C
 
 def _generator(args: argparse.Namespace) -> Remake:
     """The pipeline, as something that makes a video from a tracked clip."""
-    from avatar.pipeline import AvatarPipeline
-
-    pipe = AvatarPipeline.from_pretrained(args.preset)
+    pipe = _pipeline(args.preset)
 
     def remake(tracked: TrackedClip, out: Path) -> Path:
-        stream = pipe.stream(
-            portrait=tracked.portrait,
-            speech=tracked.clip.path,
-            emotion=args.emotion,
-            seed=args.seed + tracked.clip.number,  # heads and eyes of as many kinds as there are clips
-            size_px=args.size,
-            face=tracked.face,
-            num_inference_steps=args.steps,
-            guidance_scale=args.guidance,
-        )
+        stream = pipe.stream(tracked.portrait, tracked.clip.path, **_options(args, tracked))
         return write_video(out, iter(stream), fps=stream.shape.fps, speech=stream.speech, overwrite=True)
 
     return remake
+
+
+def _performer(args: argparse.Namespace) -> Perform:
+    """The pipeline's motion, undrawn."""
+    pipe = _pipeline(args.preset)
+
+    def perform(tracked: TrackedClip) -> FaceTrack:
+        return FaceTrack.from_motion(pipe.motion(tracked.portrait, tracked.clip.path, **_options(args, tracked))[0])
+
+    return perform
+
+
+def _pipeline(preset: str) -> AvatarPipeline:
+    pipe = AvatarPipeline.from_pretrained(preset)
+    if not isinstance(pipe, AvatarPipeline):
+        raise InputError(f"{preset!r} is no model of facial motion; this scores `embedded` and folders of its kind")
+    return pipe
+
+
+def _options(args: argparse.Namespace, tracked: TrackedClip) -> Options:
+    return {
+        "emotion": args.emotion,
+        "seed": args.seed + tracked.clip.number,  # heads and eyes of as many kinds as there are clips
+        "size_px": args.size,
+        "face": tracked.face,
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+    }
 
 
 def _rerender(tracked: TrackedClip, out: Path) -> Path:
@@ -238,16 +262,24 @@ def _rerender(tracked: TrackedClip, out: Path) -> Path:
     return write_video(out, blocks, fps=DEFAULT_FPS, speech=tracked.clip.path, overwrite=True)
 
 
-def _remade_and_true(
-    tracked: TrackedClip, faces: MediaPipeFaces, remake: Remake, out: Path
-) -> tuple[FaceTrack, FaceTrack]:
-    """Makes and tracks whatever of a clip is not there yet."""
-    video, stored = out / f"{tracked.clip.name}.mp4", out / f"{tracked.clip.name}.remade.npz"
-    if not stored.is_file():
+def _drawn(remake: Remake, faces: MediaPipeFaces, out: Path) -> Perform:
+    """Videos, tracked; one that is there is not made again."""
+
+    def perform(tracked: TrackedClip) -> FaceTrack:
+        video = out / f"{tracked.clip.name}.mp4"
         if not video.is_file():
             remake(tracked, video)
         landmarks, found = faces.track(read_video(video, DEFAULT_FPS))
-        np.savez_compressed(stored, **FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS).curves())
+        return FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS)
+
+    return perform
+
+
+def _remade_and_true(tracked: TrackedClip, perform: Perform, out: Path) -> tuple[FaceTrack, FaceTrack]:
+    """The clip's face made again, where that is not there yet, and its own."""
+    stored = out / f"{tracked.clip.name}.remade.npz"
+    if not stored.is_file():
+        np.savez_compressed(stored, **perform(tracked).curves())
     with np.load(stored) as curves:
         generated = FaceTrack(**curves, fps=DEFAULT_FPS)
     return generated, FaceTrack.from_landmarks(tracked.landmarks, tracked.found, DEFAULT_FPS)

@@ -107,6 +107,13 @@ def test_streamed_equals_made_at_once(pipe: AvatarPipeline, portrait: Portrait) 
     assert _difference(np.concatenate(blocks), _video(pipe, portrait, speech, seed=1)) == 0
 
 
+def test_undrawn_motion_is_the_motion_that_is_drawn(pipe: AvatarPipeline, portrait: Portrait) -> None:
+    speech = _sound(2.6)
+    (motion,) = pipe.motion(portrait, speech, size_px=SIZE_PX, seed=1)
+    frames = pipe.codec.stage(portrait, SIZE_PX).render(motion)
+    assert _difference(frames, _video(pipe, portrait, speech, seed=1)) == 0
+
+
 def test_two_streams_at_once_do_not_disturb_each_other(pipe: AvatarPipeline, portrait: Portrait) -> None:
     clip = pipe.stream(portrait, _sound(2.6), size_px=64)
     pairs = [(a.copy(), b.copy()) for a, b in zip(clip, clip, strict=True)]
