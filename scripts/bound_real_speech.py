@@ -28,7 +28,7 @@ from avatar.evaluate.correlation import delayed
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.lip_sync import score_lip_sync
 from avatar.evaluate.sound import sound_envelope
-from avatar.evaluate.tables import markdown_table, mean_of, number
+from avatar.evaluate.tables import markdown_table, mean_lines, mean_of, number
 from avatar.media import read_waveform
 from avatar.types import DEFAULT_FPS, Waveform
 
@@ -65,21 +65,19 @@ class Clip:
 
 def main() -> int:
     args = _parse_arguments()
-    encoder = shipped_encoder()
     if not args.scores.is_file():
         raise InputError(f"{args.scores} is missing; SCORES is the scores.csv of a finished score_real_speech.py")
+    sounds, encoder = _sounds(args.clips), shipped_encoder()
     with args.scores.open(newline="", encoding="utf-8") as file:
-        clips = [_read_clip(row, args.clips, args.tracks, encoder, args.context) for row in csv.DictReader(file)]
+        clips = [_read_clip(row, sounds, args.tracks, encoder, args.context) for row in csv.DictReader(file)]
     rows: list[dict[str, Any]] = [
         {"clip": clip.name, "language": clip.language, **_score(clip, opening)}
         for clip, opening in zip(clips, _read_by_others(clips, args.ridge), strict=True)
     ]
-    table = []
-    for language in ("", *sorted({clip.language for clip in clips})):
-        some = [row for row in rows if language in ("", row["language"])]
-        table.append([language or "**all**", str(len(some))] + [number(mean_of(some, key)) for _, key in SHOWN])
+    heads, keys = zip(*SHOWN, strict=True)
+    table = [["**mean**", str(len(rows)), *(number(mean_of(rows, key)) for key in keys)]]
+    print(markdown_table(["language", "clips", *heads], table + mean_lines(rows, "language", keys)))
     below = sorted(row["clip"] for row in rows if not row["above_envelope"])
-    print(markdown_table(["language", "clips", *(head for head, _ in SHOWN)], table))
     print(f"\n{len(rows) - len(below)} of {len(rows)} above the envelope; not: {', '.join(below)}")
     return 0
 
@@ -98,13 +96,25 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _read_clip(row: dict[str, str], folder: Path, tracks: Path, encoder: Wav2Vec2Model, context: int) -> Clip:
+def _sounds(folder: Path) -> dict[str, Path]:
+    """The files of the talking clips, by name."""
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return {
+            Path(row["path"]).stem: folder / row["path"] for row in csv.DictReader(file) if row["kind"] == "talking"
+        }
+
+
+def _read_clip(
+    row: dict[str, str], sounds: dict[str, Path], tracks: Path, encoder: Wav2Vec2Model, context: int
+) -> Clip:
     track_file = tracks / f"{row['clip']}.track.npz"
     if not track_file.is_file():
         raise InputError(f"{track_file} is missing; TRACKS is the folder that score_real_speech.py kept its tracks in")
     with np.load(track_file) as stored:
         track = FaceTrack.from_landmarks(stored["landmarks"], stored["found"], DEFAULT_FPS)
-    speech = read_waveform(_path_of(row["clip"], folder))
+    if row["clip"] not in sounds:
+        raise InputError(f"manifest.csv lists no talking clip named {row['clip']}; CLIPS and SCORES belong together")
+    speech = read_waveform(sounds[row["clip"]])
     features = speech_per_frame(speech, encoder)
     num_frames = min(len(features), track.num_frames)
     loudness = sound_envelope(speech, num_frames, DEFAULT_FPS)
@@ -119,14 +129,6 @@ def _read_clip(row: dict[str, str], folder: Path, tracks: Path, encoder: Wav2Vec
         int(row["own_offset_frames"]),
         np.concatenate(around, 1),
     )
-
-
-def _path_of(name: str, folder: Path) -> Path:
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["kind"] == "talking" and Path(row["path"]).stem == name:
-                return folder / row["path"]
-    raise InputError(f"{folder / 'manifest.csv'} lists no talking clip named {name}; CLIPS and SCORES belong together")
 
 
 def _read_by_others(clips: list[Clip], ridge: float) -> list[np.ndarray]:

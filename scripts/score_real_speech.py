@@ -23,7 +23,6 @@ import csv
 import logging
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -33,15 +32,13 @@ import numpy as np
 
 from avatar.codec.mesh.renderer import Stage
 from avatar.codec.mesh.track import clip_geometry
-from avatar.data.scorers.sync import sync_of
+from avatar.data.scorers.sync import shipped_sync
 from avatar.data.sync.lips import tracked_lips
-from avatar.data.sync.model import SyncModel
-from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 from avatar.errors import AvatarError, FaceError, InputError, NoFaceError
 from avatar.evaluate.face_track import FaceTrack
 from avatar.evaluate.lip_sync import score_lip_sync
 from avatar.evaluate.plots import plot_scores
-from avatar.evaluate.tables import markdown_table, mean_of, number, write_csv
+from avatar.evaluate.tables import markdown_table, mean_lines, mean_of, number, write_csv
 from avatar.face_mesh import fit_head, head_pose
 from avatar.identity.choose import choose_face, load_portrait
 from avatar.identity.crop import landmark_box
@@ -117,20 +114,10 @@ class TrackedClip:
         """The box of the face in the portrait."""
         return landmark_box(self.landmarks[self.portrait_frame])
 
-
-class OffsetReader:
-    """Reads from a real clip by how many frames its sound is early, with the shipped sync scorer."""
-
-    def __init__(self) -> None:
-        self._model, self._encoder = SyncModel.load(), shipped_encoder()
-
-    def frames(self, tracked: TrackedClip, speech: Waveform) -> int:
-        """Positive: the sound is early. 0 where too little of the face was found."""
-        lips = tracked_lips(tracked.landmarks, tracked.found)
-        if lips is None:
-            return 0
-        judged = sync_of(self._model, speech_per_frame(speech, self._encoder), lips, tracked.found)
-        return 0 if judged is None else judged.offset_frames
+    @property
+    def track(self) -> FaceTrack:
+        """The person's own movement."""
+        return FaceTrack.from_landmarks(self.landmarks, self.found, DEFAULT_FPS)
 
 
 Remake = Callable[[TrackedClip, Path], Path]  # makes the video to be scored
@@ -141,10 +128,8 @@ def main() -> int:
     args = _parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     args.out.mkdir(parents=True, exist_ok=True)
-    faces, offsets = MediaPipeFaces(), OffsetReader()
-    perform = (
-        _performer(args) if args.undrawn else _drawn(_rerender if args.ceiling else _generator(args), faces, args.out)
-    )
+    faces = MediaPipeFaces()
+    perform = _performer(args, faces)
     tracks: dict[str, tuple[FaceTrack, FaceTrack]] = {}
     rows, failed = [], 0
     clips = list(islice(_read_manifest(args.clips, args.tier, args.language), args.limit))
@@ -152,9 +137,9 @@ def main() -> int:
         LOG.info("%d/%d %s", index + 1, len(clips), clip.name)
         try:
             tracked = _track_clip(clip, faces, args.tracks or args.out)
-            tracks[clip.name] = _remade_and_true(tracked, perform, args.out)
+            tracks[clip.name] = perform(tracked), tracked.track
             speech = read_waveform(clip.path)
-            score = score_lip_sync(*tracks[clip.name], speech, offsets.frames(tracked, speech)).flat()
+            score = score_lip_sync(*tracks[clip.name], speech, _own_offset_frames(tracked, speech)).flat()
         except AvatarError as err:
             LOG.error("  %s: %s", clip.name, err)
             failed += 1
@@ -212,6 +197,13 @@ def _read_manifest(folder: Path, tiers: str, language: str | None) -> Iterable[C
             yield Clip(path, path.stem, row["language"], number)
 
 
+def _performer(args: argparse.Namespace, faces: MediaPipeFaces) -> Perform:
+    """What the command asks to be scored."""
+    if args.undrawn:
+        return _undrawn(args)
+    return _drawn(_rerender if args.ceiling else _generator(args), faces, args.out)
+
+
 def _generator(args: argparse.Namespace) -> Remake:
     """The pipeline, as something that makes a video from a tracked clip."""
     pipe = _pipeline(args.preset)
@@ -223,8 +215,8 @@ def _generator(args: argparse.Namespace) -> Remake:
     return remake
 
 
-def _performer(args: argparse.Namespace) -> Perform:
-    """The pipeline's motion, undrawn."""
+def _undrawn(args: argparse.Namespace) -> Perform:
+    """The pipeline's motion itself."""
     pipe = _pipeline(args.preset)
 
     def perform(tracked: TrackedClip) -> FaceTrack:
@@ -263,26 +255,26 @@ def _rerender(tracked: TrackedClip, out: Path) -> Path:
 
 
 def _drawn(remake: Remake, faces: MediaPipeFaces, out: Path) -> Perform:
-    """Videos, tracked; one that is there is not made again."""
+    """Videos, tracked; whatever is there of both is not made again."""
 
     def perform(tracked: TrackedClip) -> FaceTrack:
-        video = out / f"{tracked.clip.name}.mp4"
-        if not video.is_file():
-            remake(tracked, video)
-        landmarks, found = faces.track(read_video(video, DEFAULT_FPS))
-        return FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS)
+        video, stored = out / f"{tracked.clip.name}.mp4", out / f"{tracked.clip.name}.remade.npz"
+        if not stored.is_file():
+            if not video.is_file():
+                remake(tracked, video)
+            landmarks, found = faces.track(read_video(video, DEFAULT_FPS))
+            np.savez_compressed(stored, **FaceTrack.from_landmarks(landmarks, found, DEFAULT_FPS).curves())
+        with np.load(stored) as curves:
+            return FaceTrack(**curves, fps=DEFAULT_FPS)
 
     return perform
 
 
-def _remade_and_true(tracked: TrackedClip, perform: Perform, out: Path) -> tuple[FaceTrack, FaceTrack]:
-    """The clip's face made again, where that is not there yet, and its own."""
-    stored = out / f"{tracked.clip.name}.remade.npz"
-    if not stored.is_file():
-        np.savez_compressed(stored, **perform(tracked).curves())
-    with np.load(stored) as curves:
-        generated = FaceTrack(**curves, fps=DEFAULT_FPS)
-    return generated, FaceTrack.from_landmarks(tracked.landmarks, tracked.found, DEFAULT_FPS)
+def _own_offset_frames(tracked: TrackedClip, speech: Waveform) -> int:
+    """By how many frames the real clip's sound is early, as the shipped sync scorer hears it; 0 where it cannot tell."""
+    lips = tracked_lips(tracked.landmarks, tracked.found)
+    judged = None if lips is None else shipped_sync(speech, lips, tracked.found)
+    return 0 if judged is None else judged.offset_frames
 
 
 def _track_clip(clip: Clip, faces: MediaPipeFaces, out: Path) -> TrackedClip:
@@ -340,15 +332,8 @@ def _print_tables(rows: list[dict], shown: Sequence[tuple[str, str]]) -> None:
     body = [[row["clip"], row["language"]] + [number(row[key]) for key in keys] for row in rows]
     body.append(["**mean**", ""] + [number(mean_of(rows, key)) for key in keys])
     print(markdown_table(["clip", "language", *heads], body))
-    by_language: dict[str, list[dict]] = defaultdict(list)
-    for row in rows:
-        by_language[row["language"]].append(row)
-    lines = [
-        [language, str(len(some))] + [number(mean_of(some, key)) for key in keys]
-        for language, some in sorted(by_language.items())
-    ]
     print()
-    print(markdown_table(["language", "clips", *heads], lines))
+    print(markdown_table(["language", "clips", *heads], mean_lines(rows, "language", keys)))
 
 
 if __name__ == "__main__":

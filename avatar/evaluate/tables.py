@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ def mean_of(rows: Sequence[Mapping[str, float]], key: str) -> float:
     """The mean of a column over the rows that have a number there; NaN if none has."""
     values = [row[key] for row in rows if not math.isnan(row[key])]
     return sum(values) / len(values) if values else math.nan
+
+
+def mean_lines(rows: Sequence[Mapping[str, Any]], by: str, keys: Sequence[str]) -> list[list[str]]:
+    """Of every value of the column `by`, in order: itself, how many rows have it, and the means of some columns."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row[by]].append(row)
+    return [
+        [value, str(len(some)), *(number(mean_of(some, key)) for key in keys)] for value, some in sorted(groups.items())
+    ]
 
 
 def number(value: float) -> str:

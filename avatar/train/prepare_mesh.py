@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from avatar.codec.mesh.motion import MOTION_FPS, MeshMotion
 from avatar.codec.mesh.track import clip_geometry, lip_gap
 from avatar.data.clip_dataset import ClipEntry
 from avatar.data.clip_sources import SourceClip
-from avatar.data.scorers.sync import sync_of
+from avatar.data.scorers.sync import shipped_sync
 from avatar.data.sync.lips import lip_numbers
-from avatar.data.sync.model import SyncModel
-from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 from avatar.data.synthetic.augment import colour
 from avatar.errors import FaceError, MediaError
 from avatar.identity.choose import load_portrait
@@ -129,18 +126,14 @@ class MeshPreparer:
         return torch.cat(pieces).cpu().numpy().astype(np.float16)
 
     def _in_step(self, speech: Waveform, motion: MeshMotion, found: np.ndarray) -> Waveform:
-        """The sound, moved to where the sync scorer hears it in step with the lips, through the encoder it knows."""
+        """The sound, moved to where the sync scorer hears it in step with the lips."""
         if not self._options.align_sound:
             return speech
         lips = lip_numbers(torch.from_numpy(motion.expression)).numpy()
-        judged = sync_of(self._sync, speech_per_frame(speech, shipped_encoder()), lips, found)
+        judged = shipped_sync(speech, lips, found)
         if judged is None or abs(judged.offset_frames) > _MAX_SHIFT_FRAMES:
             return speech
         return delayed_sound(speech, judged.offset_frames / MOTION_FPS)
-
-    @cached_property
-    def _sync(self) -> SyncModel:
-        return SyncModel.load()
 
     @staticmethod
     def _identity(path: Path, opening: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from avatar.codec.mesh.motion import MeshMotion
+from avatar.data.sync import model
 from avatar.data.sync.lag_curve import OFFSETS
 from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 from avatar.face_mesh import NUM_POINTS
@@ -29,10 +30,11 @@ def in_step(offset: int | None, *, align: bool = True) -> Waveform:
         return distances, np.full(len(OFFSETS), 9)
 
     preparer = MeshPreparer(debug_pipeline().speech_encoder, DataOptions(align_sound=align))
-    preparer._sync = SimpleNamespace(distances=judged)  # type: ignore[assignment]
     still = np.zeros((FRAMES, 3), np.float32)
     motion = MeshMotion(np.zeros((FRAMES, NUM_POINTS, 3), np.float32), still, still, still[:, :2])
-    return preparer._in_step(SPEECH, motion, np.ones(FRAMES, bool))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "shipped_model", lambda: SimpleNamespace(distances=judged))
+        return preparer._in_step(SPEECH, motion, np.ones(FRAMES, bool))
 
 
 @pytest.mark.parametrize("offset", [3, -5, 6])

@@ -10,7 +10,7 @@ import csv
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from avatar.media.video import read_video
 from avatar.types import DEFAULT_FPS, Waveform
 
 if TYPE_CHECKING:
-    from avatar.data.sync.model import SyncModel
+    pass
 
 _COLUMNS = ("path", "identity", "split", "style", MADE_FROM, "stretch", "sound", "guard")
 _MOST_BYTES = 3 * 2**30  # of a clip's frames, which are there three times over meanwhile: 20 s of full HD
@@ -248,21 +248,13 @@ def _written(label: str | dict[str, float]) -> str:
 
 def _sync(speech: Waveform, landmarks: np.ndarray, found: np.ndarray) -> SyncResult | None:
     """The shipped sync scorer's judgement; None where there is too little to judge."""
-    from avatar.data.scorers.sync import sync_of
+    from avatar.data.scorers.sync import shipped_sync
     from avatar.data.sync.lips import tracked_lips
-    from avatar.data.sync.sound import shipped_encoder, speech_per_frame
 
     lips = tracked_lips(landmarks, found)
     if lips is None or not np.any(speech.samples):
         return None
-    return sync_of(_sync_model(), speech_per_frame(speech, shipped_encoder()), lips, found)
-
-
-@cache
-def _sync_model() -> SyncModel:
-    from avatar.data.sync.model import SyncModel
-
-    return SyncModel.load()
+    return shipped_sync(speech, lips, found)
 
 
 def _frames(path: Path) -> np.ndarray:

@@ -107,6 +107,19 @@ def sync_of(model: SyncModel, heard: np.ndarray, lips: np.ndarray, found: np.nda
     return judge(*model.distances(heard, lips, found))
 
 
+def shipped_sync(speech: Waveform, lips: np.ndarray, found: np.ndarray) -> SyncResult | None:
+    """`sync_of` by the shipped model, which hears the sound through the shipped encoder.
+
+    Args:
+        speech: 16 kHz sound, from the first frame on.
+        lips, found: as for `sync_of`.
+    """
+    from avatar.data.sync.model import shipped_model
+    from avatar.data.sync.sound import shipped_encoder, speech_per_frame
+
+    return sync_of(shipped_model(), speech_per_frame(speech, shipped_encoder()), lips, found)
+
+
 def sync_columns(result: SyncResult, fps: float) -> dict[str, Any]:
     """A judgement as columns of the manifest."""
     return {

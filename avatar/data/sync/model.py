@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -135,6 +136,12 @@ class SyncModel(nn.Module):
 
 
 _REMAKE = "python scripts/train_sync_scorer.py CORPUS_DIR CACHE_DIR"
+
+
+@cache
+def shipped_model() -> SyncModel:
+    """The sync model that ships with the package, to judge with; loaded once."""
+    return SyncModel.load()
 
 
 def cosines_by_offset(sound: Tensor, lips: Tensor, max_offset: int = MAX_OFFSET_FRAMES) -> tuple[Tensor, Tensor]:
